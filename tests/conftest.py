@@ -6,6 +6,7 @@ Asking for one of the outside parts marks the test by its name (`-m "not postgre
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import random
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import httpx
 import hypothesis
 import pytest
 
@@ -28,6 +30,12 @@ from tests.support.server import Server
 # A machine that is busy with other tests is slow, not wrong; and a failure says how to have it again.
 hypothesis.settings.register_profile("orbital", deadline=None, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orbital"))
+
+# Every httpx call that names no timeout shares one `Timeout` object. Its 5 s are too few for a busy machine.
+REQUEST_S = 120.0
+_default = inspect.signature(httpx.Client).parameters["timeout"].default
+for _phase in ("connect", "read", "write", "pool"):
+    setattr(_default, _phase, REQUEST_S)
 
 _MARKED_BY = {
     "postgres_cluster": "postgres",

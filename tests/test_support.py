@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.conftest import REQUEST_S
 from tests.support import published
 from tests.support.client import link, opaque
 from tests.support.locks import lasting_locks
@@ -86,7 +88,7 @@ def test_postgres_survives_a_crash(own_postgres: Postgres):
 async def _resp(redis: Redis, command: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", redis.port)
     writer.write(command + b"\r\n")
-    answer = await asyncio.wait_for(reader.readline(), 10)
+    answer = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     await writer.wait_closed()
     return answer
@@ -133,7 +135,7 @@ async def test_proxy_changes_nothing_by_slicing(echo: int, how: str, seed: int):
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(sent)
 
-        assert await asyncio.wait_for(reader.readexactly(len(sent)), 30) == sent
+        assert await asyncio.wait_for(reader.readexactly(len(sent)), 60) == sent
         writer.close()
         await writer.wait_closed()
 
@@ -145,7 +147,7 @@ async def test_proxy_cut_and_reset_differ(echo: int):
         writer.write(b"x")
         await reader.readexactly(1)
         assert await proxy.cut() == 1
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -153,7 +155,7 @@ async def test_proxy_cut_and_reset_differ(echo: int):
         await reader.readexactly(1)
         assert await proxy.reset() == 1
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), 10)
+            await asyncio.wait_for(reader.read(), 60)
         writer.close()
 
 
@@ -165,7 +167,7 @@ async def test_proxy_lifetime_follows_the_seed(echo: int):
             await proxy.set("down", lifetime_bytes=(10, 1_000), ending="cut")
             reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
             writer.write(bytes(2_000))
-            ends.append(len(await asyncio.wait_for(reader.read(), 10)))
+            ends.append(len(await asyncio.wait_for(reader.read(), 60)))
             writer.close()
 
     assert ends[0] == ends[1]
@@ -217,3 +219,9 @@ def test_published_class_is_complete():
     assert text.startswith("class OrbitalWebSocketManager {")
     assert text.endswith("\n}")
     assert text.count("{") == text.count("}")
+
+
+def test_the_default_deadline_of_a_request():
+    """[STEADY4] A request of httpx that names no timeout has a deadline for a busy machine, not the library's 5 s."""
+    with httpx.Client() as client:
+        assert client.timeout == httpx.Timeout(REQUEST_S)

@@ -8,7 +8,7 @@ import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
 
-const how = { skip: noServer || noChromium, timeout: 180_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** Where screenshots go, for a person who looks at them. */
 const SHOTS = process.env.ORBITAL_SCREENSHOTS;
@@ -229,7 +229,7 @@ test(
     const question = ada.page.getByRole('dialog', { name: 'Delete this group?' });
     await question.getByText('the membership of 1 member').waitFor();
     await question.getByRole('button', { name: 'Delete the group' }).click();
-    await ben.page.getByText('You are not in a group yet').waitFor({ timeout: 90_000 });
+    await ben.page.getByText('You are not in a group yet').waitFor({ timeout: 120_000 });
     await box.getByRole('button', { name: 'Health' }).click();
     await box.getByText('works', { exact: true }).waitFor();
 

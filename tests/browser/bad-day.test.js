@@ -9,7 +9,7 @@ import { missing as noServer, Server } from './server.js';
 /** @typedef {import('playwright-core').BrowserContextOptions} ContextOptions */
 
 /** Long, for a machine that is busy with other tests. */
-const how = { skip: noServer || noChromium, timeout: 180_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 const PHONE = { viewport: { width: 360, height: 740 } };
 
 /** @type {Server} */

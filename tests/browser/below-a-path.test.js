@@ -13,7 +13,7 @@ import { CHECKOUT, missing as noServer, Server } from './server.js';
 const NGINX = ['/usr/sbin/nginx', '/usr/bin/nginx'].find((path) => existsSync(path));
 const noNginx = NGINX ? false : 'nginx is missing: apt-get install nginx';
 if (noNginx && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(noNginx);
-const how = { skip: noServer || noChromium || noNginx, timeout: 180_000 };
+const how = { skip: noServer || noChromium || noNginx, timeout: 900_000 };
 
 /** @type {Server} */
 let server;

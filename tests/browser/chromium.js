@@ -16,6 +16,9 @@ const found = PLACES.find((path) => path && existsSync(path));
 export const missing = found ? false : 'no Chromium here; apt-get install chromium, or set ORBITAL_CHROMIUM';
 if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missing);
 
+/** How long a page may take for anything: playwright's own 30 s are too few for a machine that is busy with other tests. */
+const PATIENCE_MS = 120_000;
+
 /** Root may not use Chromium's sandbox. */
 const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
 
@@ -42,6 +45,7 @@ export class Person {
    */
   static async sitDown(browser, name, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    context.setDefaultTimeout(PATIENCE_MS);
     context.on('page', (page) => page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => record(payload))));
     const person = new Person(name, await context.newPage());
     await person.#watch();
@@ -163,7 +167,7 @@ export class Person {
    * @param {string[]} expected
    * @param {number} [withinMs]
    */
-  async sees(expected, withinMs = 20_000) {
+  async sees(expected, withinMs = 120_000) {
     await until(
       async () => same(await this.talk(), expected),
       async () => `${this.name} sees ${JSON.stringify(await this.talk())}\nand not ${JSON.stringify(expected)}`,
@@ -191,7 +195,7 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
  * @param {() => Promise<string> | string} otherwise What to say when it does not come.
  * @param {number} [withinMs]
  */
-export async function until(fact, otherwise, withinMs = 20_000) {
+export async function until(fact, otherwise, withinMs = 120_000) {
   const deadline = Date.now() + withinMs;
   while (!(await fact())) {
     if (Date.now() > deadline) throw new Error(await otherwise());

@@ -29,7 +29,7 @@ function noSqlcipher() {
 
 const missing = noServer || noChromium || noPackages || noSqlcipher();
 if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missing);
-const how = { skip: missing, timeout: 180_000 };
+const how = { skip: missing, timeout: 900_000 };
 const { CipherClient, textOf } = missing ? /** @type {any} */ ({}) : await import('../../clients/e2ee/src/cipher-client.js');
 const { HPKE_STOCK, memoryStore } = missing ? /** @type {any} */ ({}) : await import('../../clients/e2ee/src/index.js');
 const SCRIPT = '/cipher-test.js';

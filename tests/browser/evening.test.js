@@ -55,7 +55,7 @@ async function picture({ page }) {
 
 test('[PAGE1] an evening: every message arrives once and in order on every screen, and the server stores no plain text', {
   skip,
-  timeout: 300_000,
+  timeout: 900_000,
 }, async () => {
   const ada = await Person.sitDown(browser, 'ada');
   const ben = await Person.sitDown(browser, 'ben', { viewport: { width: 360, height: 740 } });

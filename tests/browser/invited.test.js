@@ -9,7 +9,7 @@ import { CHECKOUT, missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
 
-const how = { skip: noServer || noChromium, timeout: 180_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 const ORBITAL = process.env.ORBITAL_PYTHON ?? join(CHECKOUT, '.venv/bin/python');
 
 /** @type {Server} */

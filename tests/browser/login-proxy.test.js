@@ -10,7 +10,7 @@ import { missing as noServer, Server } from './server.js';
 /** @typedef {import('node:http').IncomingMessage} Request */
 /** @typedef {import('node:http').ServerResponse} Response */
 
-const how = { skip: noServer || noChromium, timeout: 180_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 const BAR = 'Something in front of the server asks you to log in.';
 const FORM = '<!doctype html><title>The proxy</title><form method="post" action="/proxy-login"><button>Log in at the proxy</button></form>';
 
@@ -165,11 +165,11 @@ for (const asks of /** @type {const} */ (['redirect', 401, 403, 200]))
 
       proxy.expire();
       const bar = barOf(ada);
-      await bar.getByText(BAR).waitFor({ timeout: 60_000 });
+      await bar.getByText(BAR).waitFor({ timeout: 120_000 });
       await ada.reply('Written in front of the login');
       await ada.sees(['(waiting) Written in front of the login']);
       await page.reload();
-      await bar.getByText(BAR).waitFor({ timeout: 60_000 });
+      await bar.getByText(BAR).waitFor({ timeout: 120_000 });
       assert.equal(await page.title(), 'Orbital');
       await page.locator('.pill').getByText('1 to send').waitFor();
       assert.equal(await page.evaluate(() => localStorage.getItem('orbital-session')), session);
@@ -204,12 +204,12 @@ test('[LPX4] after a login in another tab the page reconnects automatically', ho
   await ben.makeGroup('Family');
   await ben.isConnected();
   proxy.expire();
-  await barOf(ben).getByText(BAR).waitFor({ timeout: 60_000 });
+  await barOf(ben).getByText(BAR).waitFor({ timeout: 120_000 });
 
   const other = await page.context().newPage();
   await other.goto(`${proxy.url}/?login`);
   await other.getByRole('button', { name: 'Log in at the proxy' }).click();
-  await other.locator('.pill.good').waitFor({ timeout: 60_000 });
+  await other.locator('.pill.good').waitFor({ timeout: 120_000 });
   await page.bringToFront();
   await ben.isConnected();
   await barOf(ben).waitFor({ state: 'hidden' });

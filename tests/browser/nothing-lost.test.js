@@ -8,7 +8,7 @@ import { missing as noServer, Server } from './server.js';
 /** @typedef {import('playwright-core').Browser} Browser */
 /** @typedef {import('playwright-core').Page} Page */
 
-const how = { skip: noServer || noChromium, timeout: 180_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 const PHOTO = { name: 'lake.bin', mimeType: 'application/x-unknown', buffer: Buffer.from('sealed before it leaves') };
 
 /** @type {Server} */
@@ -567,8 +567,18 @@ test('[HOLD15] a device that loses its network shows it at once, and a dead conn
   const ada = await member('ada');
   const { page } = ada;
   await page.locator('.pill.good').waitFor();
+  // Seconds of the page: on a machine that is busy, they pass for it as for its timers.
+  await page.evaluate(() => {
+    const counted = /** @type {any} */ (globalThis);
+    counted.seconds = 0;
+    setInterval(() => counted.seconds++, 1000);
+  });
+  const seconds = () => page.evaluate(() => /** @type {any} */ (globalThis).seconds);
+  let began = await seconds();
   await page.context().setOffline(true);
-  await page.locator('.pill', { hasText: 'Offline' }).waitFor({ timeout: 2000 });
+  await page.locator('.pill', { hasText: 'Offline' }).waitFor({ timeout: 120_000 });
+  const shown = (await seconds()) - began;
+  assert.ok(shown <= 3, `shown after ${shown} s`);
   await page.context().setOffline(false);
   await page.locator('.pill.good').waitFor();
 
@@ -576,9 +586,10 @@ test('[HOLD15] a device that loses its network shows it at once, and a dead conn
     // From now on everything that is sent is swallowed, and nothing comes: a Wi-Fi that is gone.
     WebSocket.prototype.send = () => {};
   });
-  const began = Date.now();
-  await page.locator('.pill.good').waitFor({ state: 'detached', timeout: 25_000 });
-  assert.ok(Date.now() - began < 15_000, `noticed after ${Date.now() - began} ms`);
+  began = await seconds();
+  await page.locator('.pill.good').waitFor({ state: 'detached', timeout: 120_000 });
+  const noticed = (await seconds()) - began;
+  assert.ok(noticed <= 15, `noticed after ${noticed} s`);
   await ada.close();
 });
 

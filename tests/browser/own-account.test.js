@@ -6,7 +6,7 @@ import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
 
-const how = { skip: noServer || noChromium, timeout: 180_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 const ANOTHER = 'Another-Horse-8';
 
 /** @type {Server} */

@@ -7,7 +7,7 @@ import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
 
-const how = { skip: noServer || noChromium, timeout: 240_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 
 /** @type {Server} */
 let server;

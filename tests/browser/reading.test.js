@@ -7,7 +7,7 @@ import { missing as noServer, Server } from './server.js';
 /** @typedef {import('playwright-core').Browser} Browser */
 
 /** Long, for a machine that is busy with other tests. */
-const how = { skip: noServer || noChromium, timeout: 300_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 
 /** @type {Server} */
 let server;

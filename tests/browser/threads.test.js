@@ -7,7 +7,7 @@ import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
 
-const how = { skip: noServer || noChromium, timeout: 240_000 };
+const how = { skip: noServer || noChromium, timeout: 900_000 };
 /** Where to put screenshots; none are taken when it is not set. */
 const SHOTS = process.env.ORBITAL_SHOTS;
 
@@ -272,7 +272,7 @@ test('[LAST6] a list of threads and a thread that could not be loaded are loaded
   await page.reload();
   await page.getByText('The threads could not be loaded.').waitFor();
   await page.unroute(/\/api\/(groups\/[\w-]+\/threads|threads\/[\w-]+\/replies)\?/);
-  await page.getByRole('link', { name: /^Sunday/ }).waitFor({ timeout: 40_000 });
+  await page.getByRole('link', { name: /^Sunday/ }).waitFor({ timeout: 120_000 });
   await ada.sees(['Are you there?'], 40_000);
   assert.ok(lies > 0);
 

@@ -198,7 +198,7 @@ async def test_tail_ends_with_its_reader(shared: Server) -> None:
     with os.fdopen(reading, "rb") as output:
         assert b"#1 member_joined" in await asyncio.to_thread(output.readline)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         _, reported = await tail.communicate()
     assert (tail.returncode, reported) == (1, b"Connected.\n")
     await anna.close()

@@ -54,7 +54,7 @@ class Human:
 
     async def next_message(self) -> Item:
         """Return the next message of others."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             return await anext(self._messages)
 
     async def texts(self, count: int) -> list[str]:

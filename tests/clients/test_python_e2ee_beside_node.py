@@ -86,7 +86,7 @@ class Node:
 
     def close(self) -> int:
         """End the process, and return its status."""
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
 

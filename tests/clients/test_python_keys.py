@@ -168,7 +168,7 @@ async def test_keys_low(pair: tuple[Api, Api]) -> None:  # noqa: F811 - the fixt
         async for event in events:
             if isinstance(event, CaughtUp):
                 break
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             found = (await low).data
 
     assert (found.device_id, found.pre_keys, found.kyber_pre_keys, found.hpke_pre_keys) == (1, 0, 0, 3)

@@ -61,7 +61,7 @@ async def test_every_path(shared: Server, liar: Liar, lie: tuple[int, bytes], tm
         assert orbital.state.state is State.CONNECTING
         assert len(list((tmp_path / "outbox").glob("*.json"))) == 1
         liar.lie = None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             sent = await posting
             event = await reading
 

@@ -57,7 +57,7 @@ async def test_up_and_down(shared: Server, tmp_path: Path) -> None:
 
 async def take(subscription, count: int):
     """Yield so many items."""
-    async with subscription, asyncio.timeout(20):
+    async with subscription, asyncio.timeout(60):
         for _ in range(count):
             yield await anext(subscription)
 

@@ -22,7 +22,7 @@ async def test_another_device_is_notified(pair: tuple[Api, Api]) -> None:  # noq
             if isinstance(event, CaughtUp):
                 break
         stored = await anna.put_member_state(group, opaque())
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             notice = (await changed).data
 
     assert (before.encrypted_state, before.changed_at) == (None, None)

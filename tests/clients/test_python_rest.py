@@ -82,7 +82,7 @@ async def test_accounts(shared: Server) -> None:
             closed = asyncio.Event()
             orbital.on(StateChange, lambda change: closed.set() if change.state is State.CLOSED else None)
             await api.logout()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await closed.wait()
             assert orbital.state.code == 1008
         with pytest.raises(ApiError) as out:
@@ -173,7 +173,7 @@ async def test_presence_and_typing(shared: Server, pair: tuple[Api, Api]) -> Non
         assert {each.username for each in online} == {first.username, second.username}
         assert all(isinstance(each, responses.Online) and each.connections == 1 for each in online)
         first.typing(thread.thread_id)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             started, stopped = await received.get(), await received.get()
 
     assert (started.data.username, started.data.thread_id, started.data.is_typing) == (
@@ -195,7 +195,7 @@ async def test_removed_while_listening(shared: Server, pair: tuple[Api, Api]) ->
         await anna.remove_member(group.group_id, orbital.user_id or "")
         await anna.post_message(group.group_id, "AAEC", timestamp=0)
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             events = [event async for event in subscription]
 
     assert [event.seq for event in events] == [1, 2, 3]

@@ -310,7 +310,7 @@ async def test_a_hundred_clients_come_back_apart(serve: Serve, seed: int) -> Non
     back_s = time.monotonic()
     for _ in range(5):
         await anna.say(group, "after")
-    async with asyncio.timeout(70):
+    async with asyncio.timeout(300):
         await asyncio.gather(*(orbital.wait_open() for orbital in crowd.clients))
         await anna.say(group, "last")
         frames = await whole_log(server, anna, group.id)

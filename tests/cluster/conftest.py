@@ -70,7 +70,7 @@ async def ask(port: int, *command: str) -> bytes:
     """Ask a Redis something whose answer is one line or one string."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write((" ".join(command) + "\r\n").encode())
-    head = await asyncio.wait_for(reader.readline(), 10)
+    head = await asyncio.wait_for(reader.readline(), 60)
     body = await reader.readexactly(int(head[1:]) + 2) if head.startswith(b"$") else head
     writer.close()
     await writer.wait_closed()

@@ -133,7 +133,7 @@ async def raw(front: Front, *packets: bytes) -> bytes:
     for packet in packets:
         writer.write(packet)
         await writer.drain()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while block := await reader.read(65536):
             received += block
     writer.close()

@@ -36,7 +36,7 @@ class Ear(RedisBus):
 
     async def return_of(self, count: int) -> None:
         """Wait until it has come back so often."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.came_back < count:
                 self.back.clear()
                 await self.back.wait()

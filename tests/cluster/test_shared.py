@@ -97,12 +97,12 @@ async def test_concurrent_callers_time_out_together(redis_server: Redis):
     """
     shared = SharedRedis(redis_server.url)
     redis_server.freeze()
-    async with asyncio.timeout(10):
-        reported = await asyncio.gather(*(shared.client() for _ in range(20)), return_exceptions=True)
+    async with asyncio.timeout(60):
+        reported = await asyncio.gather(*(shared.client() for _ in range(60)), return_exceptions=True)
     assert all(isinstance(one, UNREACHABLE) for one in reported)
 
     redis_server.thaw()
-    await eventually(lambda: answers(shared.client), what="Redis is back", deadline_s=10)
+    await eventually(lambda: answers(shared.client), what="Redis is back", deadline_s=60)
     await shared.close()
 
 
@@ -148,14 +148,14 @@ async def test_a_cluster_that_is_reachable_late(redis_cluster: Cluster):
     clients = [SharedRedis(url) for _ in range(2)]
     one, two = (SharedLimiter.of(url, clock=SystemClock(), clustered=client.clustered) for client in clients)
     for limiter in (one, two):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await limiter.hit("connect", "early", limit=1, window_s=3600) is None
         # From now on no response is late, and every command waits for one.
         limiter._away_until_s, limiter._answer_s = 0, 30
     for program in redis_cluster.programs:
         program.thaw()
     for client in clients:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     await (await client.client()).ping()

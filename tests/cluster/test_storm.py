@@ -128,7 +128,7 @@ class Talk:
             body = {"conversation_id": group_id, "encrypted_envelope": envelope, "timestamp": 0}
             while True:
                 try:
-                    async with httpx.AsyncClient(base_url=self._url, timeout=20, trust_env=False) as http:
+                    async with httpx.AsyncClient(base_url=self._url, timeout=60, trust_env=False) as http:
                         answer = await http.post("/v1/messages", json=body, headers=headers)
                 except httpx.HTTPError:
                     answer = None

@@ -114,7 +114,7 @@ async def _report(server: Server) -> Reported:
     async with asyncio.timeout(60):
         while True:
             try:
-                async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False) as http:
+                async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as http:
                     text = (await http.get("/metrics")).text
                 break
             except httpx.TransportError:
@@ -192,7 +192,7 @@ async def test_workers_stop_with_their_parent(many: Server):
     many.kill()
 
     await asyncio.to_thread(
-        until, lambda: not any(one.is_running() for one in workers.values()), what="the workers' end", deadline_s=30
+        until, lambda: not any(one.is_running() for one in workers.values()), what="the workers' end", deadline_s=60
     )
 
 

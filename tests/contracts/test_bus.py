@@ -26,7 +26,7 @@ class Received:
 
     async def until(self, count: int) -> list[tuple[GroupId, bytes]]:
         """Return what was received once it is that much."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(self.messages) < count:
                 self._changed.clear()
                 await self._changed.wait()

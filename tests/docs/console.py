@@ -59,7 +59,7 @@ class Console:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def until(self, code: str, *, deadline_s: float = 30) -> Any:
+    async def until(self, code: str, *, deadline_s: float = 120) -> Any:
         """Return the first value of `code` that is true."""
         async with asyncio.timeout(deadline_s):
             while not (value := await self.paste(code)):

@@ -104,6 +104,7 @@ FAMILIES = {
     "HB": "the heartbeat",
     "HOLD": "the page: what people write and hold",
     "HOUSE": "the source tree",
+    "STEADY": "tests on a busy machine",
     "HOUSEJS": "the source of the JavaScript SDK",
     "HTTP": "routes",
     "HUB": "the hub",

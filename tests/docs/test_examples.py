@@ -107,7 +107,7 @@ async def test_console_page(server: Server, chromium: str, tmp_path: Path):
         await console.paste(blocks["ticket"])
         await console.until("second.readyState === WebSocket.OPEN")
         await console.paste(blocks["sdk"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while "2 new_message" not in console.lines[-1:]:
                 await asyncio.sleep(0.05)  # a page has no way to call us
 

@@ -26,7 +26,7 @@ People = Callable[..., Awaitable[Person]]
 EVENTS = ("new_message", "new_thread", "new_reply", "media_uploaded", "member_joined")
 
 
-async def said(program: Program, pattern: str, *, deadline_s: float = 30, after: int = 0) -> re.Match[str]:
+async def said(program: Program, pattern: str, *, deadline_s: float = 120, after: int = 0) -> re.Match[str]:
     """Wait for a line of the program without stopping the loop."""
     return await asyncio.to_thread(program.wait_for, pattern, deadline_s=deadline_s, after=after)
 

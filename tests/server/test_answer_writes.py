@@ -82,7 +82,7 @@ async def _answer(reply: Reply, *pieces: bytes, by_events: bool) -> tuple[_Trans
     for piece in pieces:
         line.data_received(piece)
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await done.wait()
     line.connection_lost(None)
     return transport, bodies
@@ -135,7 +135,7 @@ async def test_a_header_that_would_end_the_headers(header: tuple[bytes, bytes], 
     line = HttpConnection(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
     line.connection_made(transport)
     line.data_received(POST + b"\r\nbody")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await failed.wait()
         await asyncio.sleep(0)
     line.connection_lost(None)

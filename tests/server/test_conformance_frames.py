@@ -112,7 +112,7 @@ async def say_at_once(person: Person, port: int, frames: bytes) -> list[str | in
         f"Sec-WebSocket-Key: {key}\r\nAuthorization: Bearer {person.token}\r\n\r\n".encode()
     )
     said: list[str | int] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
         writer.write(frames)
         while 8 not in said[-2:-1]:

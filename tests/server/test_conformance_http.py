@@ -15,7 +15,7 @@ async def answer_on_the_line(server: Server, request: bytes) -> tuple[bytes, byt
     """Send bytes that no HTTP library would; return the head and the body of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()

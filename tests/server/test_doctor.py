@@ -243,7 +243,7 @@ class _Nginx:
 
     def _answers(self) -> bool:
         try:
-            httpx.get(self.url, verify=False, timeout=5)  # noqa: S501 - only whether it listens
+            httpx.get(self.url, verify=False, timeout=60)  # noqa: S501 - only whether it listens
         except httpx.TransportError:
             return False
         return True

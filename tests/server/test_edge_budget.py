@@ -35,11 +35,11 @@ def test_new_clients_while_another_holds_connections(tmp_path: Path, seed: int):
     try:
         with ExitStack() as held:
             for number in range(600):
-                line = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                line = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
                 with suppress(OSError):
                     line.sendall(drawn.choice(_PIECES))
                 if number % 20 == 0:
-                    served.append(httpx.get(f"{server.url}/health/live", timeout=10).status_code)
+                    served.append(httpx.get(f"{server.url}/health/live", timeout=60).status_code)
     finally:
         assert server.close() == 0
 
@@ -61,7 +61,7 @@ def test_nobody_can_make_room(tmp_path: Path):
             for number in range(33):
                 headers = {"Authorization": f"Bearer {token(f'user-{number}')}"}
                 held.enter_context(connect(server.ws_url, additional_headers=headers))
-            answers = [httpx.get(f"{server.url}/health/live", timeout=10) for _ in range(5)]
+            answers = [httpx.get(f"{server.url}/health/live", timeout=60) for _ in range(5)]
         server.program.wait_for("too few file descriptors")
     finally:
         assert server.close() == 0

@@ -31,7 +31,7 @@ _HANDSHAKE = f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {Client.KEY}\r\n"
 
 def say(server: Server, *pieces: bytes) -> bytes:
     """Send pieces as packets of their own, and return all that the server answers until it closes."""
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as line:
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=60)) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             line.sendall(piece)
@@ -275,7 +275,7 @@ def _ask(url: str, path: str, *, size: int, headers: dict[str, str]) -> int:
     """Send a body with urllib, which sends `Connection: close` and all of the body before it reads."""
     request = urllib.request.Request(f"{url}{path}", b"x" * size, headers)  # noqa: S310 - loopback
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - the same
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the same
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -335,7 +335,7 @@ def test_a_refusal_arrives_through_a_proxy(serve: Callable[..., Server], tmp_pat
 
 def _listens(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
     except OSError:
         return False
     return True
@@ -343,7 +343,7 @@ def _listens(port: int) -> bool:
 
 def test_a_client_that_never_stops(shared_server: Server):
     """[REFUSE2] The bytes read after a refusal are bounded: an endless body ends in a closed connection."""
-    with closing(socket.create_connection(("127.0.0.1", shared_server.port), timeout=20)) as line:
+    with closing(socket.create_connection(("127.0.0.1", shared_server.port), timeout=60)) as line:
         line.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
         sent = 0
         with suppress(ConnectionError):
@@ -365,7 +365,7 @@ def test_a_body_that_may_never_come(shared_server: Server):
 
 def test_a_half_closing_client(shared_server: Server):
     """[REFUSE4] A client that closes its sending side after a request gets the response (RFC 9112 §9.6)."""
-    connection = http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=60)
     with closing(connection):
         connection.request("GET", "/health/live")
         connection.sock.shutdown(socket.SHUT_WR)

@@ -121,7 +121,7 @@ def test_one_deadline_for_a_stop(serve: Callable[..., Server]):
     The application waited that long for an unfinished body, and then the HTTP server waited as long again.
     """
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "4"})
-    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as line:
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=60)) as line:
         line.sendall(b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
         httpx.get(f"{server.url}/health/live")
         began = time.monotonic()

@@ -150,7 +150,7 @@ _PROXIES: dict[str, Callable[[Path, int, int], Program]] = {"nginx": _nginx, "HA
 
 def _listens(port: int) -> bool:
     with suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
         return True
     return False
 
@@ -291,7 +291,7 @@ def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
             # This server may refuse an ambiguous request that the trivial server accepts.
             # A proxy forwards the head or not, depending on when it reads the part of the body that it refuses.
             fine = (trivial, ["/mine"], ["/outer", "/mine"]) if shape.most == 1 else (trivial,)
-            until(lambda: seen in fine, what=f"the same requests of {shape.about}", deadline_s=10)  # noqa: B023
+            until(lambda: seen in fine, what=f"the same requests of {shape.about}", deadline_s=60)  # noqa: B023
             assert "/hidden" not in seen, shape.about
 
 

@@ -28,7 +28,7 @@ class _Line:
     """A TCP connection on which requests are written by hand."""
 
     def __init__(self, server: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
         self._left = b""
 
     def send(self, *pieces: bytes) -> None:

@@ -71,7 +71,7 @@ def test_openssl_finds_a_sound_handshake(serve: Serve, authority: Authority):
     base = [openssl, "s_client", "-connect", f"127.0.0.1:{server.port}", "-CAfile", authority.root]
 
     def says(*more: str) -> str:
-        done = subprocess.run([*base, *more], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        done = subprocess.run([*base, *more], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         return done.stdout + done.stderr
 
     good = says("-verify_return_error", "-verify_ip", "127.0.0.1", "-alpn", "h2,http/1.1")

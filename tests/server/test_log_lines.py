@@ -240,7 +240,7 @@ def test_starts_and_stops_are_lines(tmp_path: Path):
 
         def serves() -> bool:
             try:
-                return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).status_code == 200
+                return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=60).status_code == 200
             except httpx.TransportError:
                 return False
 

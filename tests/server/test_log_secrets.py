@@ -254,7 +254,7 @@ class _Visitor:
 
 def _refuse_rows_in_sqlite(server: Server) -> Callable[[], None]:
     def execute(statement: str) -> None:
-        with sqlite3.connect(server.data_dir / "orbital.db", timeout=30) as conn:
+        with sqlite3.connect(server.data_dir / "orbital.db", timeout=60) as conn:
             for table in _ROWS:
                 for event in ("INSERT", "UPDATE", "DELETE"):
                     conn.execute(statement.format(table=table, event=event))
@@ -283,7 +283,7 @@ def _refuse_rows_in_postgres(postgres: Postgres, url: str) -> Callable[[], None]
 
 async def _reveal_no_secret(server: Server, refuse: Callable[[], Callable[[], None]]) -> None:
     vault = _Vault()
-    async with httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as http:
         visitor = _Visitor(server, vault, http)
         await visitor.everything()
         assert {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS} == visitor.visited

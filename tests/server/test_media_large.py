@@ -46,7 +46,7 @@ class Memory:
             resident = psutil.Process(pid).memory_info().rss
             if pid != self._pid:
                 # The baseline is when it answers: before that it is still loading.
-                if httpx.get(f"{self._server.url}/health/ready", timeout=5).status_code != 200:
+                if httpx.get(f"{self._server.url}/health/ready", timeout=60).status_code != 200:
                     return
                 self._pid, self._began_bytes = pid, psutil.Process(pid).memory_info().rss
         except (psutil.NoSuchProcess, httpx.TransportError):

@@ -119,7 +119,7 @@ class _Prometheus:
 
     def ask(self, query: str) -> list[Any]:
         """Return the result of a query; an error in it fails the test."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=20)
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=60)
         assert answer.status_code == 200, (query, answer.text)
         found: list[Any] = answer.json()["data"]["result"]
         return found
@@ -132,7 +132,7 @@ class _Prometheus:
     def ready(self) -> bool:
         """Return whether it answers queries: it first reads its own log."""
         try:
-            return httpx.get(f"{self.url}/-/ready", timeout=20).status_code == 200
+            return httpx.get(f"{self.url}/-/ready", timeout=60).status_code == 200
         except httpx.TransportError:
             return False
 

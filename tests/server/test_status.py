@@ -113,7 +113,7 @@ class _Terminal:
         os.close(slave)
         self.written = ""
 
-    def wait_for(self, pattern: str, *, deadline_s: float = 60) -> None:
+    def wait_for(self, pattern: str, *, deadline_s: float = 120) -> None:
         """Read until what was written since the last call has the pattern."""
         until_s = time.monotonic() + deadline_s
         seen = len(self.written)

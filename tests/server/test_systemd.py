@@ -28,7 +28,7 @@ class Manager:
         self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
-        self._socket.settimeout(30)
+        self._socket.settimeout(60)
 
     def next(self) -> dict[str, str]:
         """Return the next state that is not a sign of life alone."""

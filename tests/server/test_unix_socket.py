@@ -25,7 +25,7 @@ def on_socket(serve: Serve, path: Path, **env: str) -> Server:
 
 def client(path: Path) -> httpx.AsyncClient:
     """A client of the socket."""
-    return httpx.AsyncClient(base_url="http://orbital", transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=30)
+    return httpx.AsyncClient(base_url="http://orbital", transport=httpx.AsyncHTTPTransport(uds=str(path)), timeout=60)
 
 
 async def test_requests_and_sockets(serve: Serve, tmp_path: Path):

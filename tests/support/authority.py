@@ -84,7 +84,7 @@ def _alternative(name: str) -> x509.GeneralName:
 def serial_of(host: str, port: int, trust: ssl.SSLContext) -> int:
     """Return the serial number of the certificate that a server shows to a new client."""
     with (
-        socket.create_connection((host, port), timeout=10) as line,
+        socket.create_connection((host, port), timeout=60) as line,
         trust.wrap_socket(line, server_hostname=host) as tls,
     ):
         shown = tls.getpeercert(binary_form=True)

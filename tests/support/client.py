@@ -66,7 +66,7 @@ class Person:
         self.http = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=30,
+            timeout=120,
             trust_env=False,
             verify=True if tls is None else tls,
         )
@@ -79,7 +79,7 @@ class Person:
         username = username or f"person_{os.getpid()}_{next(_numbers)}"
         public_key = {"kty": "OKP", "crv": "X25519"}
         verify = True if tls is None else tls
-        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, verify=verify) as http:
+        async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False, verify=verify) as http:
             answer = await http.post(
                 "/api/signup",
                 json={"username": username, "password": PASSWORD, "public_key": public_key, **more},
@@ -218,7 +218,7 @@ class Socket:
     @classmethod
     async def open(cls, url: str, **options: Any) -> Socket:
         """Connect to `url` and take `auth_success`; a refusal is websockets' `InvalidStatus`."""
-        options = {"proxy": None, "max_size": None, "ping_interval": None, "open_timeout": 30} | options
+        options = {"proxy": None, "max_size": None, "ping_interval": None, "open_timeout": 120} | options
         socket = cls(await connect(url, **options))
         first = await socket.receive()
         assert first["type"] == "auth_success", first
@@ -242,7 +242,7 @@ class Socket:
         """Send a text or a binary message as it is."""
         await self.connection.send(message)
 
-    async def receive(self, *, deadline_s: float = 30, pings: bool = False) -> Frame:
+    async def receive(self, *, deadline_s: float = 120, pings: bool = False) -> Frame:
         """Return the next frame; one that is no ping, unless `pings`."""
         async with asyncio.timeout(deadline_s):
             while True:
@@ -257,7 +257,7 @@ class Socket:
                 if pings or frame["type"] != "ping":
                     return frame
 
-    async def until(self, wanted: Callable[[Frame], bool] | str, *, deadline_s: float = 30) -> Frame:
+    async def until(self, wanted: Callable[[Frame], bool] | str, *, deadline_s: float = 120) -> Frame:
         """
         Return the next frame that is `wanted`: a type, or a predicate.
 
@@ -280,14 +280,14 @@ class Socket:
             shown = ", ".join(f"{frame['type']}#{frame.get('seq', '-')}" for frame in self.frames[-20:])
             raise AssertionError(f"{wanted} did not come ({exc!r}); the last frames: {shown}") from exc
 
-    async def until_seq(self, group: Group | str, seq: int, *, deadline_s: float = 30) -> Frame:
+    async def until_seq(self, group: Group | str, seq: int, *, deadline_s: float = 120) -> Frame:
         """Return event number `seq` of the group."""
         group_id = group if isinstance(group, str) else group.id
         return await self.until(
             lambda frame: frame.get("group_id") == group_id and frame.get("seq") == seq, deadline_s=deadline_s
         )
 
-    async def until_closed(self, *, deadline_s: float = 30) -> int:
+    async def until_closed(self, *, deadline_s: float = 120) -> int:
         """Read on until the connection ends and return its close code; 1006 when there was none."""
         async with asyncio.timeout(deadline_s):
             while True:

@@ -149,7 +149,7 @@ class FakeServer:
         for socket in list(self.sockets):
             socket.transport.abort()
 
-    async def until(self, fact: Callable[[], bool], *, deadline_s: float = 10) -> None:
+    async def until(self, fact: Callable[[], bool], *, deadline_s: float = 120) -> None:
         """Return once something is so."""
         async with asyncio.timeout(deadline_s), self._changed:
             await self._changed.wait_for(fact)

@@ -55,7 +55,7 @@ class Liar:
 
     async def until_answered(self, path: str, *, times: int = 1) -> None:
         """Return once requests to a path were answered with so many lies."""
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(lambda: sum(path in line for line in self.lied) >= times)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -98,7 +98,7 @@ class Program:
         """All that was said so far."""
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, *, deadline_s: float = 30, after: int = 0) -> re.Match[str]:
+    def wait_for(self, pattern: str, *, deadline_s: float = 120, after: int = 0) -> re.Match[str]:
         """
         Return the match of the first line, from line number `after` on, in which `pattern` is found.
 
@@ -151,7 +151,7 @@ class Program:
         self._process.wait()
         self._collect()
 
-    def terminate(self, *, deadline_s: float = 30) -> int:
+    def terminate(self, *, deadline_s: float = 120) -> int:
         """
         Ask the process to end (SIGTERM) and return its exit status.
 
@@ -161,7 +161,7 @@ class Program:
         self.signal(signal.SIGTERM)
         return self.wait(deadline_s=deadline_s)
 
-    def wait(self, *, deadline_s: float = 30) -> int:
+    def wait(self, *, deadline_s: float = 120) -> int:
         """
         Return the exit status once the process has ended.
 
@@ -188,7 +188,7 @@ class Program:
 
 
 async def eventually(
-    fact: Callable[[], object | Awaitable[object]], *, what: str, deadline_s: float = 30, every_s: float = 0.02
+    fact: Callable[[], object | Awaitable[object]], *, what: str, deadline_s: float = 120, every_s: float = 0.02
 ) -> None:
     """
     Do as `until` does, and let the loop run meanwhile; the fact may be one that is awaited.
@@ -210,7 +210,7 @@ async def eventually(
         raise Gone(f"{what}: not within {deadline_s} s") from exc
 
 
-def until(fact: Callable[[], bool], *, what: str, deadline_s: float = 30, every_s: float = 0.02) -> None:
+def until(fact: Callable[[], bool], *, what: str, deadline_s: float = 120, every_s: float = 0.02) -> None:
     """
     Return once `fact()` holds.
 

@@ -101,7 +101,7 @@ def node() -> str:
     wanted = json.loads((CHECKOUT / "package.json").read_text("utf-8"))["engines"]["node"].removeprefix(">=")
     for found in (find("node", "nodejs"), find(also=(str(CHECKOUT / "node_modules" / ".bin" / "node"),))):
         if found is not None:
-            said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+            said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
             if numbers(said) >= numbers(wanted):
                 return found
     return missing(f"Node {wanted} or later", remedy="`make dev`, or see https://nodejs.org/")

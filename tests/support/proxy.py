@@ -166,7 +166,7 @@ class Proxy:
         """How many connections pass now."""
         return len(self._open)
 
-    async def wait_accepted(self, count: int, *, deadline_s: float = 30) -> None:
+    async def wait_accepted(self, count: int, *, deadline_s: float = 120) -> None:
         """Return once `count` connections were accepted since the beginning."""
         async with asyncio.timeout(deadline_s), self._changed:
             await self._changed.wait_for(lambda: self.accepted >= count)

@@ -114,7 +114,7 @@ class PushService:
         """Return the address of a device."""
         return f"http://127.0.0.1:{self.port}/push/{name}"
 
-    async def arrived(self, count: int, *, deadline_s: float = 30) -> list[Message]:
+    async def arrived(self, count: int, *, deadline_s: float = 120) -> list[Message]:
         """Wait until so many messages were accepted; return all."""
         await eventually(lambda: len(self.messages) >= count, what=f"{count} messages arrive", deadline_s=deadline_s)
         return self.messages

@@ -61,7 +61,7 @@ class Redis:
                 *("--save", "", "--appendonly", "no", "--daemonize", "no"),
             ]
         )
-        self._program.wait_for("[Rr]eady to accept connections", deadline_s=30)
+        self._program.wait_for("[Rr]eady to accept connections", deadline_s=60)
         return self
 
     def kill(self) -> None:

@@ -43,7 +43,7 @@ class S3:
 
     def ask(self, method: str, path: str) -> tuple[int, bytes]:
         """Ask it something."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

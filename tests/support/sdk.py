@@ -21,7 +21,7 @@ def client(server: FakeServer, **options: Any) -> Orbital:
 
 async def read(subscription: Subscription, count: int) -> list[int]:
     """Read so many items; give their numbers."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return [(await anext(subscription)).seq for _ in range(count)]
 
 
@@ -34,7 +34,7 @@ def signals_of(orbital: Orbital, kind: type[Any]) -> asyncio.Queue[Any]:
 
 async def when(found: asyncio.Queue[Any], fact: Callable[[Any], bool] = lambda _: True) -> Any:
     """Wait for a signal of which something is so."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not fact(signal := await found.get()):
             pass
         return signal

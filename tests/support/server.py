@@ -100,7 +100,7 @@ class Server:
 
     # Starting and ending
 
-    def start(self, *, deadline_s: float = 60) -> Server:
+    def start(self, *, deadline_s: float = 120) -> Server:
         """
         Start, and return once `/health/ready` answers 200.
 
@@ -137,7 +137,7 @@ class Server:
         )
         return self._program
 
-    def wait_ready(self, *, deadline_s: float = 60) -> None:
+    def wait_ready(self, *, deadline_s: float = 120) -> None:
         """Return once the server says where it listens and is ready."""
         self.port = int(self.program.wait_for(_ADDRESS, deadline_s=deadline_s)["port"])
 
@@ -145,7 +145,7 @@ class Server:
             if not self.program.alive:
                 raise Gone(f"the server ended:\n{self.program.text}")
             try:
-                return httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+                return httpx.get(f"{self.url}/health/ready", timeout=60).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -156,11 +156,11 @@ class Server:
         """SIGKILL: no close frame, no flush."""
         self.program.kill()
 
-    def terminate(self, *, deadline_s: float = 30) -> int:
+    def terminate(self, *, deadline_s: float = 120) -> int:
         """SIGTERM; return the exit status."""
         return self.program.terminate(deadline_s=deadline_s)
 
-    def restart(self, *, kill: bool = False, deadline_s: float = 60) -> Server:
+    def restart(self, *, kill: bool = False, deadline_s: float = 120) -> Server:
         """End the server, if it runs (with SIGKILL if `kill`), and start it again on the same port and data."""
         if self._program is not None and self._program.alive:
             if kill:

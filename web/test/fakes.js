@@ -36,7 +36,7 @@ export function memoryTable() {
 
 /** Wait until a fact is true. @param {() => unknown} fact */
 export async function until(fact) {
-  const until = Date.now() + 5000;
+  const until = Date.now() + 120_000;
   while (!(await fact())) {
     if (Date.now() > until) throw new Error('it never came');
     await new Promise((resolve) => setTimeout(resolve, 1));

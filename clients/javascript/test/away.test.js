@@ -187,7 +187,7 @@ describe('numbers from outside', () => {
       assert.ok(server.requests.length <= 5, `${server.requests.length} requests`);
       server.intercept = () => false;
       // At most one a second by hand.
-      await until(() => (client.connect(), client.state.status === 'open'), 'open', 5000);
+      await until(() => (client.connect(), client.state.status === 'open'), 'open', 120_000);
     });
 
   test('[NUM1] in a page, where a user waits, the maximum wait is five minutes', async (t) => {

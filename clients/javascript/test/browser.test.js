@@ -32,7 +32,7 @@ async function start(token, groups, backoff) {
 
 test(
   `[SDKPAGE1] in Chromium: 1,000 events in 5 groups with 50 disconnections, 5 server kills, hidden and shown, offline and online (seed ${SEED})`,
-  { skip, timeout: 400_000 },
+  { skip, timeout: 900_000 },
   (t) =>
     storm(t, async ({ url, token, groups }) => {
       const lists = new Map(groups.map((id) => [id, []]));
@@ -76,7 +76,7 @@ test(
             await other.show();
             assert.equal(await tab.run(() => document.visibilityState), 'hidden');
             await proxy.do('set', { direction: 'both', swallow: true });
-            await until(async () => !(await now()).isOpen, 'noticed while hidden', 60_000);
+            await until(async () => !(await now()).isOpen, 'noticed while hidden', 120_000);
             await proxy.do('set', { direction: 'both', swallow: false });
             await proxy.do('reset');
             await tab.show();
@@ -85,7 +85,7 @@ test(
             const before = await now();
             await tab.offline(true);
             await proxy.do('cut');
-            await until(async () => (await now()).lost > before.lost, 'lost', 60_000);
+            await until(async () => (await now()).lost > before.lost, 'lost', 120_000);
             await tab.offline(false);
           },
         },
@@ -94,8 +94,8 @@ test(
 );
 
 /** A page with one client with the numbers that everybody has, and a group. */
-async function onePage(t) {
-  const orbital = await new Orbital().start();
+async function onePage(t, { env = {}, backoff = {} } = {}) {
+  const orbital = await new Orbital(env).start();
   t.after(() => orbital.close());
   const proxy = await FlakyProxy.open(orbital.port, SEED);
   t.after(() => proxy.close());
@@ -108,15 +108,16 @@ async function onePage(t) {
   const seqs = [];
   await tab.expose('received', ({ seq }) => seqs.push(seq));
   await tab.go(`${proxy.url}/health/live`);
-  await tab.run(start, token, [group_id], {});
+  await tab.run(start, token, [group_id], backoff);
   const state = () => tab.run(() => globalThis.page.client.state);
   await until(async () => (await state()).status === 'open');
   const post = () => writer.send(group_id, { type: 'message', encrypted_envelope: 'bQ==' });
   return { orbital, proxy, tab, seqs, state, post, token };
 }
 
-test('[SDKPAGE2] in Chromium: a page that is shown again replaces a dead socket at once', { skip, timeout: 60_000 }, async (t) => {
-  const { proxy, tab, seqs, state, post } = await onePage(t);
+test('[SDKPAGE2] in Chromium: a page that is shown again replaces a dead socket at once', { skip, timeout: 900_000 }, async (t) => {
+  // A missing ping is noticed after five minutes.
+  const { proxy, tab, seqs, state, post } = await onePage(t, { env: { ORBITAL_HEARTBEAT_SECONDS: '300' } });
   const other = await browser.tab();
   await other.show();
   await until(() => tab.run(() => document.visibilityState === 'hidden'));
@@ -125,30 +126,29 @@ test('[SDKPAGE2] in Chromium: a page that is shown again replaces a dead socket 
   assert.equal((await state()).status, 'open');
   const shown = Date.now();
   await tab.show();
-  // Three seconds for a sign of life, then a new socket: pings would take 30.
-  await until(async () => (await state()).status === 'connecting', 'noticed', 10_000);
+  // Three seconds for a sign of life, then a new socket.
+  await until(async () => (await state()).status === 'connecting', 'noticed', 120_000);
   await proxy.do('set', { direction: 'both', swallow: false });
   await proxy.do('reset');
-  await until(() => seqs.includes(2), 'received', 30_000);
+  await until(() => seqs.includes(2), 'received', 120_000);
 
   t.diagnostic(`back after ${Date.now() - shown} ms`);
   assert.deepEqual(seqs, [1, 2]);
 });
 
-test('[SDKPAGE3] in Chromium: a page whose network returns reconnects before its back-off ends', { skip, timeout: 120_000 }, async (t) => {
-  const { proxy, tab, seqs, state, post } = await onePage(t);
+test('[SDKPAGE3] in Chromium: a page whose network returns reconnects before its back-off ends', { skip, timeout: 900_000 }, async (t) => {
+  const { proxy, tab, seqs, state, post } = await onePage(t, { backoff: { steps_ms: [250_000], jitter_ms: 1 } });
   await tab.offline(true);
   await proxy.do('cut');
-  // Attempts fail until the next one is far off.
-  const { retry_at } = await until(async () => ((await state()).retry_at > Date.now() + 5000 ? state() : false), 'a long wait', 60_000);
+  const { retry_at } = await until(async () => ((await state()).retry_at ? state() : false), 'a long wait', 120_000);
   await post();
   await tab.offline(false);
-  await until(() => seqs.includes(2), 'received', 5000);
+  await until(() => seqs.includes(2), 'received', 120_000);
 
   assert.ok(Date.now() < retry_at, 'before the wait was over');
 });
 
-test('[SDKPAGE4] in Chromium: a refused token can be distinguished from a lost network', { skip, timeout: 60_000 }, async (t) => {
+test('[SDKPAGE4] in Chromium: a refused token can be distinguished from a lost network', { skip, timeout: 900_000 }, async (t) => {
   const { tab, token } = await onePage(t);
   const state = await tab.run(async (bad) => {
     const { OrbitalClient } = await import('/sdk/orbital.js');
@@ -160,7 +160,7 @@ test('[SDKPAGE4] in Chromium: a refused token can be distinguished from a lost n
   assert.equal(state.code, 1008);
 });
 
-test('[SDKPAGE5] in Chromium: a page of another origin can use the server', { skip, timeout: 60_000 }, async (t) => {
+test('[SDKPAGE5] in Chromium: a page of another origin can use the server', { skip, timeout: 900_000 }, async (t) => {
   const { orbital, tab, token } = await onePage(t);
   const status = await tab.run(
     async (url, jwt) => {

@@ -250,15 +250,15 @@ test('[SDKCONN12] at most five attempts in a window, after any failure', async (
     at.push(Date.now());
     return fetch(url, init);
   };
-  const client = connect({ fetch: counting, backoff: { ...FAST, steps_ms: [1], jitter_ms: 1, window_ms: 400 } });
+  const client = connect({ fetch: counting, backoff: { ...FAST, steps_ms: [1], jitter_ms: 1, window_ms: 3000 } });
   const poke = setInterval(() => client.wake(), 5);
   const cut = setInterval(() => server.cut(), 3);
   await until(() => at.length >= 14);
   clearInterval(poke);
   clearInterval(cut);
 
-  // A hundred milliseconds, for a machine that looks elsewhere between the count and the request.
-  for (let i = 5; i < at.length; i++) assert.ok(at[i] - at[i - 5] > 300, `six attempts in ${at[i] - at[i - 5]} ms`);
+  // A second for a machine that looks elsewhere between the count and the request.
+  for (let i = 5; i < at.length; i++) assert.ok(at[i] - at[i - 5] > 2000, `six attempts in ${at[i] - at[i - 5]} ms`);
 });
 
 test('[SDKCONN13] a connection without any frame for one interval plus slack is replaced', async () => {
@@ -310,7 +310,8 @@ test('[SDKCONN16] wake: an open socket that does not respond is replaced', async
 });
 
 test('[SDKCONN17] wake: an open socket that responds is kept', async (t) => {
-  hurry(t, 50);
+  // The sign of life may take 600 ms.
+  hurry(t, 5);
   const client = connect();
   await open(client);
   client.wake();

@@ -46,7 +46,7 @@ describe('against the real server', { skip: missing }, () => {
   const run = async (name, code) => {
     const file = join(folder, name);
     await writeFile(file, code);
-    const process_ = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 });
+    const process_ = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'pipe'], timeout: 600_000 });
     let said = '';
     for (const stream of [process_.stdout, process_.stderr]) stream.on('data', (bytes) => (said += bytes));
     const code_ = await new Promise((resolve) => process_.on('close', resolve));

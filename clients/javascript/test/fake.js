@@ -215,7 +215,7 @@ export class FakeServer {
 }
 
 /** Wait for a fact, looked at after each turn of the loop. */
-export async function until(fact, what = String(fact), ms = 20_000) {
+export async function until(fact, what = String(fact), ms = 120_000) {
   const end = performance.now() + ms;
   for (let value; ; ) {
     if ((value = await fact())) return value;

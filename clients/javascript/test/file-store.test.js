@@ -43,7 +43,7 @@ test('[FST3] a missing folder throws the file system’s error, for each caller'
 
 const SEED = Number(process.env.SEED ?? 7);
 test(`[FST4] after 30 kills at random moments the file is valid and has every confirmed value (seed ${SEED})`, {
-  timeout: 300_000,
+  timeout: 900_000,
 }, async () => {
   const random = seeded(SEED);
   const path = join(folder, 'killed');

@@ -102,7 +102,7 @@ describe('the real server', { skip: missing }, () => {
     client.connect();
     await until(() => client.state.status === 'open');
     await client.api.logout();
-    await until(() => client.state.status === 'closed', 'closed', 40_000);
+    await until(() => client.state.status === 'closed', 'closed', 120_000);
     assert.equal(client.state.code, 1008);
   });
 
@@ -112,7 +112,7 @@ describe('the real server', { skip: missing }, () => {
     const states = [];
     const client = new OrbitalClient(orbital.url, {
       backoff: FAST,
-      token: () => jwt({ userId: user_id, username: 'shortlived' }, asked++ ? 3600 : 3),
+      token: () => jwt({ userId: user_id, username: 'shortlived' }, asked++ ? 3600 : 10),
     });
     client.on('state', ({ status, code }) => states.push([status, code]));
     const renewed = new Promise((resolve) => client.on('authenticated', resolve));
@@ -121,7 +121,7 @@ describe('the real server', { skip: missing }, () => {
     assert.ok(Date.parse(expires_at) > Date.now() + 3_000_000);
     assert.equal(asked, 2);
     // Longer than the first token held.
-    await new Promise((resolve) => setTimeout(resolve, 4000));
+    await new Promise((resolve) => setTimeout(resolve, 11_000));
     assert.equal(states.at(-1)[0], 'open');
     client.close();
   });
@@ -190,7 +190,7 @@ describe('the real server', { skip: missing }, () => {
 
 test(
   `[SDKREAL8] 1,000 events in 5 groups with 50 disconnections and 5 server kills: the list equals the log (seed ${SEED})`,
-  { skip: missing, timeout: 300_000 },
+  { skip: missing, timeout: 900_000 },
   (t) =>
     storm(t, async ({ url, token, groups }) => {
       const store = memoryStore();
@@ -228,7 +228,7 @@ test(
 
 test('[SDKREAL9] after a server restart 100 clients reconnect over more than 5 s, with at most 5 attempts a minute each, and miss no event', {
   skip: missing,
-  timeout: 180_000,
+  timeout: 900_000,
 }, async (t) => {
   const orbital = await new Orbital().start();
   t.after(() => orbital.close());
@@ -252,7 +252,7 @@ test('[SDKREAL9] after a server restart 100 clients reconnect over more than 5 s
     t.after(() => one.client.close());
     return one;
   });
-  await until(() => clients.every(({ caughtUp }) => caughtUp === 1), 'all open', 60_000);
+  await until(() => clients.every(({ caughtUp }) => caughtUp === 1), 'all open', 120_000);
   await post(20);
   await orbital.kill();
   await orbital.start();
@@ -260,7 +260,7 @@ test('[SDKREAL9] after a server restart 100 clients reconnect over more than 5 s
   await until(() => clients.every(({ caughtUp }) => caughtUp === 2), 'all back', 120_000);
   await post(1);
   const { events } = await writer.api.events({ group_id });
-  await until(() => clients.every(({ seqs }) => seqs.length >= events.length), 'all received', 60_000);
+  await until(() => clients.every(({ seqs }) => seqs.length >= events.length), 'all received', 120_000);
 
   for (const { seqs } of clients)
     assert.deepEqual(

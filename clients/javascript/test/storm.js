@@ -40,7 +40,7 @@ export async function storm(t, make) {
   const { token } = await writer.api.login({ username: 'writer', password: 'Correct-horse-1' });
   const reader = await make({ url: proxy.url, token, groups });
   t.after(() => reader.close());
-  const openAfter = (count) => until(async () => (await reader.opened()) > count, `open again after ${count}`, 60_000);
+  const openAfter = (count) => until(async () => (await reader.opened()) > count, `open again after ${count}`, 120_000);
   const received = () => [...reader.lists.values()].flat().length;
   const own = Object.entries(reader.own ?? {});
   await openAfter(0);
@@ -60,7 +60,7 @@ export async function storm(t, make) {
     });
     if (random() < 0.5) {
       const share = random() * sending.length;
-      await until(() => received() > share, 'a part is received', 60_000);
+      await until(() => received() > share, 'a part is received', 120_000);
     }
     if (round % 10 === 5) {
       await orbital.kill();
@@ -69,7 +69,7 @@ export async function storm(t, make) {
     } else if (round % 17 === 3) {
       // Nothing arrives any more, and nobody says so: the watchdog has to notice.
       await proxy.do('set', { direction: pick(['down', 'both']), swallow: true });
-      await until(async () => !(await reader.isOpen()), 'noticed', 60_000);
+      await until(async () => !(await reader.isOpen()), 'noticed', 120_000);
       await proxy.do('set', { direction: 'both', swallow: false });
       await proxy.do('reset');
     } else if (round % 12 === 7) await reader.restart();
@@ -80,7 +80,7 @@ export async function storm(t, make) {
   await Promise.all(sending);
   await proxy.do('set', { direction: 'both', slice: 'whole', delay_ms: [0, 0] });
   const expected = ROUNDS * EVENTS_A_ROUND + groups.length;
-  await until(() => received() >= expected, `${expected} events`, 60_000);
+  await until(() => received() >= expected, `${expected} events`, 120_000);
 
   for (const id of groups) {
     const { events, last_seq } = await writer.api.events({ group_id: id, after_seq: 0, limit: 1000 });

@@ -34,7 +34,7 @@ addEventListener('message', ({ data: { group }, source }) => {
 
 test('[SWK1] a module service worker sends, verifies, receives, reads the log and loads media by /sdk/all.js', {
   skip: missing,
-  timeout: 60_000,
+  timeout: 900_000,
 }, async (t) => {
   const server = await new FakeServer().listen();
   t.after(() => server.kill());
@@ -58,6 +58,6 @@ test('[SWK1] a module service worker sends, verifies, receives, reads the log an
     (await navigator.serviceWorker.ready).active.postMessage({ group: id });
   }, group);
 
-  await until(() => done, 'the worker is done', 40_000);
+  await until(() => done, 'the worker is done', 120_000);
   assert.deepEqual(done, { seq: 2, seqs: [1, 2], texts: 2, media: 'GONE', said: [] });
 });

@@ -29,7 +29,7 @@ async def clean(server: FakeServer) -> AsyncIterator[FakeServer]:
     before = asyncio.all_tasks()
     yield server
     await server.end()  # so that no task of a connection's own, on either side, is mistaken for the client's
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.until(lambda: not server.sockets)
         while left := {task for task in asyncio.all_tasks() - before if is_ours(task)}:
             assert all(task.cancelling() for task in left), left
@@ -41,7 +41,7 @@ async def clean(server: FakeServer) -> AsyncIterator[FakeServer]:
 
 async def closed(orbital: Orbital) -> None:
     """Wait until a client that is closing is closed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await orbital.close()
     assert orbital.state.state is State.CLOSED
     with pytest.raises(Closed):
@@ -53,7 +53,7 @@ async def test_close_in_a_subscription_callback(clean: FakeServer) -> None:
     clean.log(events=3)
     store = MemoryPositions()
     got: list[int] = []
-    async with asyncio.timeout(10), client(clean, store=store) as orbital:
+    async with asyncio.timeout(60), client(clean, store=store) as orbital:
 
         async def on_event(event: Any) -> None:
             await orbital.close()
@@ -82,7 +82,7 @@ async def test_close_in_a_signal_callback(clean: FakeServer) -> None:
             ends.append(orbital.state.state)
 
     orbital.on(StateChange, on_change)
-    async with asyncio.timeout(10), orbital:
+    async with asyncio.timeout(60), orbital:
         while not ends:
             await asyncio.sleep(0)
 
@@ -99,7 +99,7 @@ async def test_close_in_a_task_that_a_callback_awaits(clean: FakeServer) -> None
             await asyncio.create_task(orbital.close())
 
         subscription = orbital.subscribe(GROUP, since=0, on_event=on_event)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await subscription.finished()
         await closed(orbital)
 
@@ -218,7 +218,7 @@ async def test_a_store_fails_during_close(clean: FakeServer) -> None:
     """[PYCLO10] Any exception that a store raises during close does not prevent the rest from being closed."""
     clean.log(events=1)
     clean.log(OTHER, events=1)
-    async with asyncio.timeout(10), client(clean, store=Locked()) as orbital:
+    async with asyncio.timeout(60), client(clean, store=Locked()) as orbital:
         for group_id in (GROUP, OTHER):
             assert (await anext(orbital.subscribe(group_id, since=0))).seq == 1
 

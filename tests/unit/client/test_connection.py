@@ -118,7 +118,7 @@ async def test_a_response_of_another_server(answer: bytes) -> None:
         async with orbital:
             reported = await when(states, lambda change: change.retry_in_ms is not None)
             for _ in range(2):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await dialed.get()
 
         assert reported.reason.startswith("The server")
@@ -126,24 +126,24 @@ async def test_a_response_of_another_server(answer: bytes) -> None:
 
 async def test_retry_after_is_obeyed(server: FakeServer) -> None:
     """[PYCON4] Retry-After in a handshake response is obeyed and reported; `wake` still retries at once."""
-    server.refusals = [(429, {"Retry-After": "7"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]
+    server.refusals = [(429, {"Retry-After": "200"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]
     orbital = client(server, open_timeout_s=None)
     states, problems = signals_of(orbital, StateChange), signals_of(orbital, Problem)
 
     async with orbital:
         refused = await when(states, lambda change: change.code == 429)
         problem = await when(problems)
-        async with asyncio.timeout(3):  # and the loop is not kept busy meanwhile
+        async with asyncio.timeout(60):  # and the loop is not kept busy meanwhile
             for _ in range(20):
                 await asyncio.sleep(0)
         assert len(server.handshakes) == 1
         orbital.wake()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await orbital.wait_open()
 
-        assert 7_000 <= refused.retry_in_ms <= 7_010
+        assert 200_000 <= refused.retry_in_ms <= 200_010
         assert problem.code == "TOO_MANY_REQUESTS"
-        assert problem.message == "Too many. The next attempt is in 7 s."
+        assert problem.message == "Too many. The next attempt is in 200 s."
     assert len(server.handshakes) == 2
 
 
@@ -312,7 +312,7 @@ async def test_a_token_function_with_a_cancelled_task(server: FakeServer) -> Non
 
     orbital = client(server, token=token)
     problems = signals_of(orbital, Problem)
-    async with asyncio.timeout(10), orbital:
+    async with asyncio.timeout(60), orbital:
         assert "cancelled itself" in (await when(problems)).message
 
     assert server.handshakes == ["good"]

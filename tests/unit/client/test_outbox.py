@@ -376,7 +376,7 @@ async def test_a_lane_whose_token_was_refused() -> None:
     """[PYOUT22] Posts queued behind one that waits for a valid token raise its error; with a new token all are sent."""
     store = MemoryOutbox()
     await store.put(waiting("AAAA", key="k"))
-    async with asyncio.timeout(10), Sender(store=store) as sender:
+    async with asyncio.timeout(60), Sender(store=store) as sender:
         sender.server.good_token = lambda _: False
         while not sender.problems:
             await asyncio.sleep(0)

@@ -152,7 +152,7 @@ async def test_typing_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         typists.typing(thread_id, is_typing=is_typing)
     # Before the timers of both threads: the one of `b` finds a later keystroke.
     asyncio.get_running_loop().call_later(0.01, lambda: typists.typing("b", is_typing=True))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await stopped.wait()
 
     assert said == [("a", True), ("a", False), ("b", True), ("b", False)]
@@ -237,7 +237,7 @@ async def test_a_bug_in_a_task_ends_the_client(server: FakeServer, caplog: pytes
             orbital._own(buggy())
 
             with pytest.raises(LookupError, match="a bug"):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await anext(subscription)
             assert subscription.ended == "bug"
 
@@ -315,7 +315,7 @@ async def test_closing_while_a_page_is_read(server: FakeServer) -> None:
         await server.append(hush=True)
         await server.append()
         fetching = [task for task in orbital._tasks if "fetch" in repr(task.get_coro())]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not fetching:
                 await asyncio.sleep(0)
                 fetching = [task for task in orbital._tasks if "fetch" in repr(task.get_coro())]

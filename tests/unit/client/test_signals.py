@@ -187,7 +187,7 @@ async def test_a_failing_store_stops_no_callback(server: FakeServer) -> None:
         await server.append()
         gone = {"group_ids": [GROUP], "reason": "left"}
         await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await subscription.finished()
 
         assert problems.empty()

@@ -183,7 +183,7 @@ async def other_program(kind: str, path: Path, *then: str) -> asyncio.subprocess
 async def first_line(program: asyncio.subprocess.Process) -> str:
     """Give what another program prints first."""
     assert program.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return (await program.stdout.readline()).decode().strip()
 
 

@@ -254,7 +254,7 @@ async def test_commit_and_waiting_save_the_position(server: FakeServer) -> None:
         assert subscription.position.seq == 130
         await read(subscription, 70)
         waiting = asyncio.create_task(anext(subscription))
-        await asyncio.wait_for(_saved(store, 200), 10)
+        await asyncio.wait_for(_saved(store, 200), 60)
         await server.append()
         assert (await waiting).seq == 201
 

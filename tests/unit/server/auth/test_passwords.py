@@ -117,7 +117,7 @@ async def test_concurrent_hashes_are_bounded():
 
     passwords._matches = slow
     uses = [asyncio.create_task(passwords.verify("kept", GOOD)) for _ in range(5)]
-    await asyncio.to_thread(lambda: [started.acquire(timeout=30) for _ in range(2)])
+    await asyncio.to_thread(lambda: [started.acquire(timeout=60) for _ in range(2)])
 
     with pytest.raises(Unavailable) as refused:
         await passwords.verify("kept", GOOD)

@@ -90,7 +90,7 @@ class _Home:
     async def call(self) -> None:
         """Call what is due; return when the outcome was stored, or was not."""
         await self.pusher.look()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.pusher.due.wait()
         await self.pusher.close()
 
