@@ -25,7 +25,7 @@ from tests.support.postgres import Postgres
 from tests.support.process import Gone
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
-from tests.support.server import Server
+from tests.support.server import SERVE, Server
 
 # A machine that is busy with other tests is slow, not wrong; and a failure says how to have it again.
 hypothesis.settings.register_profile("orbital", deadline=None, print_blob=True)
@@ -113,6 +113,7 @@ class Serve(Protocol):
         args: Sequence[str] = (),
         data_dir: Path | None = None,
         start: bool = True,
+        command: Sequence[str] = SERVE,
     ) -> Server:
         """Make a server, started and ready unless `start` is False."""
         ...
@@ -135,8 +136,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         args: Sequence[str] = (),
         data_dir: Path | None = None,
         start: bool = True,
+        command: Sequence[str] = SERVE,
     ) -> Server:
-        server = Server(data_dir or tmp_path_factory.mktemp("data"), env=env, args=args)
+        server = Server(data_dir or tmp_path_factory.mktemp("data"), env=env, args=args, command=command)
         made.append(server)
         return server.start() if start else server
 

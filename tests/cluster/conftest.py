@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ import pytest
 from tests.support.process import Program, eventually
 from tests.support.programs import find, free_port, missing
 from tests.support.redis import Redis
-from tests.support.server import Server
+from tests.support.server import SERVE, Server
 
 
 @pytest.fixture
 def cluster_of(serve: Any, postgres_url: str, redis_server: Redis) -> Iterator[Callable[..., list[Server]]]:
-    """Start servers that share a database and a Redis; `env` is for all of them."""
+    """Start servers that share a database and a Redis; `env` and `command` are for all of them."""
 
-    def make(count: int, **env: str) -> list[Server]:
+    def make(count: int, *, command: Sequence[str] = SERVE, **env: str) -> list[Server]:
         shared = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url, **env}
-        servers = [serve(env=shared, start=False) for _ in range(count)]
+        servers = [serve(env=shared, start=False, command=command) for _ in range(count)]
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(Server.start, servers))
 

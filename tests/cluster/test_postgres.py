@@ -256,14 +256,13 @@ async def test_an_outage_of_the_database(own_postgres: Postgres):
         said = len(answered)
         await eventually(lambda said=said: len(answered) >= said + 5, what="five more posts")
         await asyncio.to_thread(own_postgres.kill if kill else own_postgres.stop)
-        began = time.monotonic()
-        assert await store.ready() is False
-        with pytest.raises(Unavailable) as away:
-            await put(store, stamps, message(ann, group.group_id))
-        assert away.value.headers == {"Retry-After": "2"}
-        with pytest.raises(Unavailable):
-            await store.read(group.group_id, after=0, limit=1)
-        assert time.monotonic() - began < 5
+        async with asyncio.timeout(60):
+            assert await store.ready() is False
+            with pytest.raises(Unavailable) as away:
+                await put(store, stamps, message(ann, group.group_id))
+            assert away.value.headers == {"Retry-After": "2"}
+            with pytest.raises(Unavailable):
+                await store.read(group.group_id, after=0, limit=1)
         await asyncio.to_thread(own_postgres.start)
         assert await store.ready() is True
     goes_on.set()
@@ -291,16 +290,16 @@ async def test_the_database_is_frozen(own_postgres: Postgres):
         children = own_postgres.program.pid
         await asyncio.to_thread(_signal_tree, children, "freeze")
         try:
-            began = time.monotonic()
+            # One after the other they would take two minutes.
             tries = [
                 put(store, stamps, message(ann, group.group_id)),
                 store.read(group.group_id, after=0, limit=1),
-                *(store.last_stamp_ms() for _ in range(12)),
+                *(store.last_stamp_ms() for _ in range(120)),
             ]
-            outcomes = await asyncio.gather(*tries, return_exceptions=True)
+            async with asyncio.timeout(60):
+                outcomes = await asyncio.gather(*tries, return_exceptions=True)
             # The requests without a free connection get the refusal that the server is busy.
             assert {type(outcome) for outcome in outcomes} == {Unavailable, Busy}
-            assert time.monotonic() - began < 12
         finally:
             await asyncio.to_thread(_signal_tree, children, "thaw")
         await eventually(store.ready, what="PostgreSQL answers")

@@ -16,17 +16,11 @@ from tests.cluster.conftest import Cluster
 from tests.support.client import PASSWORD, Person
 from tests.support.programs import CHECKOUT
 from tests.support.redis import Redis
-from tests.support.server import Server
+from tests.support.server import Server, with_constant
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
-SELDOM = """
-from orbital_relay.server.ops import intervals
-assert intervals.REVOCATION_CHECK_S < 60, "this is where the servers read it"
-intervals.REVOCATION_CHECK_S = 3600.0
-from orbital_relay.cli import main
-main()
-"""
+SELDOM = with_constant("orbital_relay.server.ops.intervals", "REVOCATION_CHECK_S", 3600.0)
 """A server that looks for revocations by itself once an hour: what it learns before came by the bus."""
 
 
@@ -37,8 +31,7 @@ def seldom(tmp_path_factory: pytest.TempPathFactory, postgres_url: str) -> Itera
 
         def make(redis_url: str) -> list[Server]:
             env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_url}
-            command = (sys.executable, "-c", SELDOM, "serve")
-            pair = [Server(tmp_path_factory.mktemp("data"), env=env, command=command) for _ in range(2)]
+            pair = [Server(tmp_path_factory.mktemp("data"), env=env, command=SELDOM) for _ in range(2)]
             for server in pair:
                 ending.callback(server.close)
             with ThreadPoolExecutor(2) as pool:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from orbital_relay.server.ops import intervals
 from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import NOW_MS
 from tests.support.client import Group, Person, Refused, Socket
 from tests.support.process import eventually
 from tests.support.redis import Redis
-from tests.support.server import Server
+from tests.support.server import Server, with_constant
 
 UPGRADE = {
     "Connection": "Upgrade",
@@ -24,6 +25,9 @@ UPGRADE = {
 }
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+SELDOM_COMPARING = with_constant("orbital_relay.server.ops.intervals", "COMPARE_S", 3600.0)
+"""A server that compares its groups with the database once an hour: what it learns before came by the bus."""
 
 
 @pytest.fixture
@@ -46,24 +50,20 @@ async def _reach(socket: Socket, group: Group, seq: int, *, deadline_s: float = 
             await socket.receive()
 
 
-async def test_events_reach_other_servers(pair: list[Server]):
-    """[P2] An event posted at one server reaches the other, byte for byte, in order, and soon."""
+async def test_events_reach_other_servers(cluster_of: Callable[..., list[Server]]):
+    """[P2] An event posted at one server reaches the other, byte for byte, in order, without a comparison."""
+    pair = await asyncio.to_thread(cluster_of, 2, command=SELDOM_COMPARING)
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
-        waits = []
         for index in range(30):
-            began = time.perf_counter()
             await (ann, bob)[index % 2].say(group)
             frame = await (there, here)[index % 2].until_seq(group, index + 3)
-            waits.append(time.perf_counter() - began)
             assert frame["seq"] == index + 3
 
         events = await ann.events(group)
         for socket in (here, there):
             await _reach(socket, group, 32)
             assert [frame for frame in socket.frames if "seq" in frame] == events[2:]
-        # If only the comparison every five seconds found them, half of the waits would exceed two seconds.
-        assert sorted(waits)[len(waits) // 2] < 1
 
 
 async def test_leaving_and_removal_reach_other_servers(pair: list[Server]):
@@ -191,8 +191,11 @@ async def test_presence_over_servers(pair: list[Server]):
         await eventually(forgotten, what="forgotten")
 
 
-async def test_without_redis(pair: list[Server], redis_server: Redis):
+async def test_without_redis(cluster_of: Callable[..., list[Server]], redis_server: Redis):
     """[P3] Without Redis: own events at once, the others' within 10 s, in order, once; ready, but degraded."""
+    # The first server's own events need no comparison; the second gets the others' by its next one, or the one after.
+    pair = [*await asyncio.to_thread(cluster_of, 1, command=SELDOM_COMPARING), *await asyncio.to_thread(cluster_of, 1)]
+    assert 2 * intervals.COMPARE_S <= 10
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
         await ann.say(group)
@@ -206,10 +209,8 @@ async def test_without_redis(pair: list[Server], redis_server: Redis):
 
         await eventually(degraded, what="degraded")
         for _ in range(5):
-            began = time.monotonic()
             posted = await ann.say(group)
             await _reach(here, group, posted["seq"])
-            assert time.monotonic() - began < 3
         await _reach(there, group, 8, deadline_s=60)
 
         # A new subscription while Redis is unreachable, and an earlier one, both work when it is reachable again.
@@ -220,7 +221,6 @@ async def test_without_redis(pair: list[Server], redis_server: Redis):
             return [httpx.get(f"{server.url}/health/ready").json()["status"] for server in pair] == ["ready", "ready"]
 
         await eventually(ready, what="ready")
-        began = time.monotonic()
         for _ in range(5):
             posted = await ann.say(group)
         for socket in (here, there, late):
@@ -239,16 +239,22 @@ async def test_without_redis(pair: list[Server], redis_server: Redis):
 
 async def test_no_ephemeral_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
     """[FRAMES2] In a cluster every non-event frame has a stamp below all later events of its groups."""
-    pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_HEARTBEAT_SECONDS="0.25")
+    pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_HEARTBEAT_SECONDS="1")
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await bob.listen(group) as there:
-        # Pings are answered while it reads.
-        reading = asyncio.create_task(_reach(there, group, 62))
-        for _ in range(60):
-            await ann.say(group)
-            await asyncio.sleep(0.02)  # a pace, not a wait
+
+        async def four_pings() -> None:
+            # Pings are answered while it reads.
+            while sum(frame["type"] == "ping" for frame in there.frames) < 4:
+                await there.receive(pings=True)
+
+        reading = asyncio.create_task(four_pings())
+        posted = await ann.say(group)
+        while not reading.done():
+            posted = await ann.say(group)
+            await asyncio.sleep(0.02)
         await reading
-        await there.receive(pings=True)
+        await _reach(there, group, posted["seq"])
 
     highest = 0
     for frame in there.frames:
@@ -256,7 +262,6 @@ async def test_no_ephemeral_stamp_overtakes_an_event(cluster_of: Callable[..., l
             assert frame["server_timestamp"] > highest
         highest = max(highest, frame["server_timestamp"])
     pings = [frame["server_timestamp"] for frame in there.frames if frame["type"] == "ping"]
-    assert len(pings) > 3
     assert max(pings) > time.time() * 1000 - 30_000, "the stamp of what is no event follows the clock"
     assert highest < NOW_MS
 
@@ -268,17 +273,15 @@ async def test_a_redis_cluster(serve, postgres_url: str, redis_cluster: Cluster)
         "REDIS_URL": f"redis://127.0.0.1:{redis_cluster.ports[0]}",
         "ORBITAL_SIGNUP_LIMIT": "3",
     }
-    pair = [await asyncio.to_thread(serve, env=env) for _ in range(2)]
+    pair = [await asyncio.to_thread(serve, env=env, command=SELDOM_COMPARING) for _ in range(2)]
     ann, bob, _ = await _ann_and_bob(pair)
     groups = [await ann.make_group() for _ in range(10)]
     for group in groups:
         await bob.join(group)
     async with ann, bob, await ann.listen(*groups), await bob.listen(*groups) as there:
         for group in groups:
-            began = time.monotonic()
             await ann.say(group)
             await _reach(there, group, 3)
-            assert time.monotonic() - began < 4, "no comparison was needed"
 
         async def present() -> bool:
             answers = [await bob.get(f"/api/groups/{group.id}/presence") for group in groups]
@@ -307,13 +310,11 @@ async def test_an_unreachable_database(serve, own_postgres, redis_server: Redis)
                 return httpx.get(f"{server.url}/health/ready").status_code == 503
 
             await eventually(not_ready, what="not ready")
-            began = time.monotonic()
             answer = await ann.http.post(
                 "/v1/messages", json={"conversation_id": group.id, "encrypted_envelope": "aGk=", "timestamp": 0}
             )
             assert (answer.status_code, answer.json()["error"]) == (503, "UNAVAILABLE")
             assert int(answer.headers["Retry-After"]) >= 1
-            assert time.monotonic() - began < 5
             await socket.send("subscribe", {"group_ids": [group.id]}, id=7)
             error = await socket.until("error")
             assert (error["data"]["code"], error["reply_to"]) == ("UNAVAILABLE", 7)

@@ -120,7 +120,7 @@ def test_one_deadline_for_a_stop(serve: Callable[..., Server]):
 
     The application waited that long for an unfinished body, and then the HTTP server waited as long again.
     """
-    server = serve(env={"ORBITAL_DRAIN_SECONDS": "4"})
+    server = serve(env={"ORBITAL_DRAIN_SECONDS": "20"})
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=60)) as line:
         line.sendall(b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{")
         httpx.get(f"{server.url}/health/live")
@@ -129,5 +129,5 @@ def test_one_deadline_for_a_stop(serve: Callable[..., Server]):
         assert server.terminate() == 0
         took_s = time.monotonic() - began
 
-    # The interpreter's own start and end are not the drain's.
-    assert took_s < 4 + 2
+    # Twice as long would be 40 s; the interpreter's own end is not the drain's, and may take long on a busy machine.
+    assert took_s < 35

@@ -325,7 +325,7 @@ async def test_a_user_is_revoked_by_another_process(server):
 
 async def test_expiry_ends_the_connection(server):
     """[DOO16] When a token expires, its connection is closed with 1008, after a warning."""
-    socket = await Socket.open(f"{server.ws_url}?token={token('brief', lives_s=3)}")
+    socket = await Socket.open(f"{server.ws_url}?token={token('brief', lives_s=15)}")
 
     warning = await socket.until("token_expiring")
 

@@ -239,19 +239,11 @@ async def test_retention(serve, people):
     for _ in range(5):
         await bob.say(group)
 
-    deadline = time.monotonic() + 20
-    while True:
+    async with asyncio.timeout(120):
         answer = await ada.http.get("/v1/events", params={"group_id": group.id, "after_seq": 0})
-        if answer.status_code == 410 or time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0)
-
-    assert answer.status_code == 410
+        while answer.status_code != 410 or answer.json()["details"]["oldest_seq"] != 8:
+            answer = await ada.http.get("/v1/events", params={"group_id": group.id, "after_seq": 0})
     assert answer.json()["error"] == "GONE"
-    deadline = time.monotonic() + 20
-    while answer.json()["details"]["oldest_seq"] != 8 and time.monotonic() < deadline:
-        answer = await ada.http.get("/v1/events", params={"group_id": group.id, "after_seq": 0})
-    assert answer.json()["details"]["oldest_seq"] == 8
     async with await ada.listen(group, since={group.id: 3}) as socket:
         assert socket.frames[-1]["data"]["groups"] == {group.id: {"seq": 7, "recovered": False}}
     async with await ada.listen(group, since={group.id: 7}) as socket:
@@ -487,7 +479,7 @@ async def test_typing_stops_with_the_connection(server, people):
 
 async def test_heartbeat(serve, people):
     """[HB1] [HB2] A ping every interval; three unanswered ones abort the connection; a client that answers stays."""
-    server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.3"})
+    server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "1.5"})
     ada = await people(server.url)
 
     async with await ada.connect() as alive, await ada.connect() as dead, await ada.connect() as pong:
@@ -510,16 +502,16 @@ async def test_heartbeat(serve, people):
 
     assert code == 1006
     assert [frame["type"] for frame in dead.frames] == ["auth_success", "ping", "ping", "ping"]
-    assert lasted > 0.9
+    assert lasted > 4.5
     pings = [frame for frame in dead.frames if frame["type"] == "ping"]
     gaps = [b["data"]["server_time"] - a["data"]["server_time"] for a, b in itertools.pairwise(pings)]
-    assert all(gap > 200 for gap in gaps), gaps
+    assert all(gap > 1_200 for gap in gaps), gaps
 
 
 async def test_a_newer_token_keeps_the_connection(server):
     """[TOK3] [TOK4] A client is notified that its token expires; with a newer one the connection stays open."""
     now = int(time.time())
-    token = sign({"userId": "robot", "username": "robot", "iat": now, "exp": now + 4})
+    token = sign({"userId": "robot", "username": "robot", "iat": now, "exp": now + 15})
     from tests.support.client import Socket
 
     async with await Socket.open(server.ws_url, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
@@ -532,9 +524,9 @@ async def test_a_newer_token_keeps_the_connection(server):
         newer = sign({"userId": "robot", "username": "robot", "iat": now, "exp": now + 900})
         await socket.send("authenticate", {"token": newer}, id=3)
         fine = await socket.until("authenticated")
-        while time.time() < now + 5:
+        while time.time() < now + 16:
             await socket.wait_idle()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
 
     assert expiring["data"]["expires_at"].endswith("Z")
     assert (bad["data"]["code"], bad["reply_to"]) == ("UNAUTHORIZED", 1)
@@ -629,20 +621,12 @@ async def test_draining_refuses_handshakes(serve, people):
         b"Content-Length: %d\r\n\r\n%b" % (ada.token.encode(), len(body), body[:10])
     )
     await writer.drain()
-    deadline = time.monotonic() + 20
-    stopping = None
-    while time.monotonic() < deadline:
-        if stopping is None:
-            await bob.say(group)
-            stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
-        try:
-            ready = await bob.http.get("/health/ready")
-        except httpx.HTTPError:
-            break
-        if ready.status_code == 503:
-            break
+    await bob.say(group)
+    stopping = asyncio.create_task(asyncio.to_thread(server.terminate, deadline_s=300))
+    async with asyncio.timeout(100):
+        while (await bob.http.get("/health/ready")).status_code != 503:
+            pass
 
-    assert ready.status_code == 503
     with pytest.raises(InvalidStatus) as refused:
         await ada.connect()
     assert refused.value.response.status_code == 503

@@ -31,8 +31,24 @@ WIDE = {
         "USER_UPLOADS",
     )
 } | {"ORBITAL_SIGNUPS": "open"}
+SERVE = (sys.executable, "-m", "orbital_relay", "serve")
 SECRET = "a secret for tests alone, long enough for HS256"
 """`JWT_SECRET` of every server here, so that a test can sign tokens as another service would."""
+
+
+def with_constant(module: str, name: str, value: float) -> tuple[str, ...]:
+    """
+    Return the command of a server in which one constant of a module is another one, before anything reads it.
+
+    Where a test claims that something does not wait for a timer, the timer gets an hour: then the fact itself is the
+    proof, and no time has to be measured.
+    """
+    code = (
+        f"import {module} as module; assert hasattr(module, {name!r}); module.{name} = {value!r}; "
+        "from orbital_relay.cli import main; main()"
+    )
+    return (sys.executable, "-c", code, "serve")
+
 
 _ADDRESS = r"https?://[^\s/:]+:(?P<port>\d+)"
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.")
@@ -51,7 +67,7 @@ class Server:
         *,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
-        command: Sequence[str] = (sys.executable, "-m", "orbital_relay", "serve"),
+        command: Sequence[str] = SERVE,
     ) -> None:
         self.data_dir = data_dir
         self.env = {**WIDE, "JWT_SECRET": SECRET, **(env or {})}

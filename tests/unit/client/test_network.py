@@ -34,6 +34,7 @@ from orbital_relay.client import (
     network,
 )
 from orbital_relay.client.http import ANSWER_BYTES, error_of
+from orbital_relay.client.tokens import renewal_moments_s
 from tests.support.fake import GROUP, STAMP, FakeServer
 from tests.support.programs import CHECKOUT
 from tests.support.sdk import client, signals_of, when
@@ -236,7 +237,9 @@ async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
         await server.until(lambda: server.received_of("authenticate") == [{"token": "new"}])
 
     assert len(asked) == 3
-    assert 1.4 <= asked[1] < asked[2] <= 2
+    # The moments that the client waits for are all before the end; a busy machine may wake it later.
+    assert renewal_moments_s(2) == pytest.approx((1.5, 1.7, 1.84))
+    assert 1.4 <= asked[1] < asked[2]
     assert server.handshakes == ["old"]
 
 
