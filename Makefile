@@ -80,11 +80,8 @@ dev: $(VENV)/.stamp-dev $(VENV)/.stamp-site  ## Install what the tests need, Pyt
 # --- Checking --------------------------------------------------------------------------------------------------------
 
 test: dev  ## Check everything: lint, types, layers, and every test but the soaks
-	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory types
-	@$(MAKE) --no-print-directory layers
-	@# Both wait more than they work, so they share the cores; each one's words come together.
-	@$(MAKE) --no-print-directory --output-sync=target -j2 test-js test-python
+	@# Two at a time, in this order, for two cores; each one's words come together.
+	@$(MAKE) --no-print-directory --output-sync=target -j2 lint types layers test-js test-python
 
 lint: language $(VENV)/.stamp-dev  ## Run ruff (rules and format), vulture (dead code), codespell and the word table
 	$(BIN)/ruff check
