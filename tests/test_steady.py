@@ -6,8 +6,6 @@ import ast
 import re
 from collections.abc import Iterator
 
-import pytest
-
 from tests.support.programs import CHECKOUT
 from tests.test_house import files, modules
 
@@ -16,6 +14,10 @@ LEAST_S = 30
 """What a busy machine may need for what takes a moment elsewhere: no deadline and no upper bound is below it."""
 EXPIRES = re.compile("expires|silent|never", re.IGNORECASE)
 """A name that says that the end of a wait is what the test expects."""
+
+
+def _text(name: str) -> str:
+    return (CHECKOUT / name).read_text("utf-8")
 
 
 def _number(node: ast.AST | None) -> float | None:
@@ -103,25 +105,23 @@ def short(text: str) -> Iterator[int]:
                     yield default.lineno
 
 
-@pytest.mark.parametrize("module", modules("tests"))
-def test_no_test_asserts_that_something_was_fast(module: str):
+def test_no_test_asserts_that_something_was_fast():
     """
     [STEADY1] No assertion holds a difference of clocks below a bound of less than 30 s.
 
     On a busy machine a test loses the processor for seconds. A count, an order, or an alternative that takes an hour
     (`tests.support.server.with_constant`) proves the same.
     """
-    assert list(fast((CHECKOUT / module).read_text("utf-8"))) == []
+    assert [f"{name}:{line}" for name in modules("tests") for line in fast(_text(name))] == []
 
 
-@pytest.mark.parametrize("module", modules("tests"))
-def test_no_wait_is_short(module: str):
+def test_no_wait_is_short():
     """
     [STEADY2] No wait in a test has a deadline below 30 s, as a number.
 
     Where the end of a wait is what a test expects, the deadline is a constant whose name says so, as `EXPIRES_S`.
     """
-    assert list(short((CHECKOUT / module).read_text("utf-8"))) == []
+    assert [f"{name}:{line}" for name in modules("tests") for line in short(_text(name))] == []
 
 
 _SHORT_IN_JAVASCRIPT = re.compile(
@@ -147,10 +147,9 @@ def javascript_faults(text: str) -> list[str]:
     return [span for span in spans if int(span.replace("_", "")) < 1000 * LEAST_S] + _FAST_IN_JAVASCRIPT.findall(text)
 
 
-@pytest.mark.parametrize("path", javascript_tests())
-def test_no_wait_is_short_in_javascript(path: str):
+def test_no_wait_is_short_in_javascript():
     """[STEADY3] No wait in a JavaScript test has a deadline below 30 s, and none asserts that something was fast."""
-    assert javascript_faults((CHECKOUT / path).read_text("utf-8")) == []
+    assert [(name, fault) for name in javascript_tests() for fault in javascript_faults(_text(name))] == []
 
 
 def test_what_the_rules_find():

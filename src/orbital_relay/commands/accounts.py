@@ -20,7 +20,6 @@ from orbital_relay.errors import Conflict
 from orbital_relay.model import Login, UserId
 from orbital_relay.ports import GroupSummary, UserSummary
 from orbital_relay.server.adapters import extra, open_store
-from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.services import accounts, people
@@ -109,6 +108,8 @@ def notifier(settings: Settings) -> Callable[[], Awaitable[bool]] | None:
 async def end_sessions(settings: Settings, store: SqlStore, user_id: UserId) -> None:
     """Revoke every token that a user has, and notify the servers."""
     notify = notifier(settings)
+    from orbital_relay.server.auth.authenticator import Auth  # noqa: PLC0415 - cryptography: a tenth of a second
+
     await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(user_id)
     if notify is not None and not await notify():
         say("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
