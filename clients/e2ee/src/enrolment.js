@@ -5,7 +5,8 @@ import { nextSecret, writeRecord } from './formats/records.js';
 import { HPKE_STOCK } from './hpke-delivery.js';
 import { readWaiting } from './contents.js';
 import { founderHash, writeInvite } from './invite.js';
-import { retryHeld } from './keys.js';
+import { followRoster } from './keys.js';
+import { noteMember } from './newcomers.js';
 // biome-ignore format: a list is read across the line
 import {
   addRecord, dropChain, enqueue, getSecret, loadGroup, loadMembers, loadRecords, loadRoster, newKey, outbox, putAccepted, putSecret, refold, seenKey, warn,
@@ -140,9 +141,9 @@ export class Enrolment {
       if (!start) return;
       const { position, epoch, members, records } = start;
       unit.put('groups', group, { ...(await loadGroup(unit, group)), position, epoch });
-      for (const user of members) unit.put('members', `${group}/${user}`, { since: epoch });
       for (const record of records) await addRecord(unit, group, record);
       await refold(unit, group);
+      for (const user of members) await noteMember(unit, this.cx, group, user, epoch);
     });
   }
 
@@ -169,16 +170,16 @@ export class Enrolment {
         );
       unit.put('groups', group, { ...state, position, epoch, removals: state.removals.filter(({ user }) => members.includes(user)) });
       for (const user of await loadMembers(unit, group)) if (!members.includes(user)) unit.delete('members', `${group}/${user}`);
-      for (const user of members)
-        unit.put('members', `${group}/${user}`, (await unit.get('members', `${group}/${user}`)) ?? { since: epoch });
       const known = new Set((await loadRecords(unit, group)).map((record) => record.seq));
       for (const record of records) if (!known.has(record.seq) && record.seq <= position.seq) await addRecord(unit, group, record);
       await refold(unit, group);
       for (const [key] of await unit.list('own', `${group}/`)) await dropChain(unit, this.cx, key);
+      const present = await loadMembers(unit, group);
+      for (const user of members) if (!present.has(user)) await noteMember(unit, this.cx, group, user, epoch);
       // The events of these posts are in the gap.
       for (const [key, row] of await unit.list('outbox', outbox.posted(group))) if (row.posted <= position.seq) unit.delete('outbox', key);
       if (seq > 0) warn(unit, this.cx, { group, seq: position.seq, code: 'gap', user: '', device: 0, details: { after: seq } });
-      await retryHeld(unit, this.cx, group, readWaiting);
+      await followRoster(unit, this.cx, group, readWaiting);
     });
   }
 
@@ -261,7 +262,7 @@ export class Enrolment {
     return this.transact(async (unit) => {
       putAccepted(unit, group, user, device, identity);
       await refold(unit, group);
-      await retryHeld(unit, this.cx, group, readWaiting);
+      await followRoster(unit, this.cx, group, readWaiting);
     });
   }
 

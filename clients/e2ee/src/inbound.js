@@ -3,7 +3,8 @@ import { equal, fromBase64 } from './bytes.js';
 import { CONTENT_EVENTS, readWaiting, takeContent } from './contents.js';
 import { E2eeError } from './errors.js';
 import { noteHead } from './heads.js';
-import { retryHeld, takeKeys } from './keys.js';
+import { followRoster, takeKeys } from './keys.js';
+import { noteMember } from './newcomers.js';
 import { findDevice } from './roster.js';
 import { addRecord, loadGroup, loadRoster, stopSending, warn } from './state.js';
 import { ordered, transact } from './unit.js';
@@ -60,7 +61,7 @@ async function processEvent(unit, cx, event, text) {
 
   switch (event.type) {
     case 'member_joined':
-      unit.put('members', `${group}/${event.data.user_id}`, { since: event.seq });
+      await noteMember(unit, cx, group, event.data.user_id, event.seq);
       break;
     case 'member_left':
       unit.delete('members', `${group}/${left}`);
@@ -96,7 +97,7 @@ async function takeRecord(unit, cx, event) {
   const { roster, before } = await addRecord(unit, group, { seq: event.seq, author: String(event.data.author_id), bytes });
   for (const { seq, code, user, device } of roster.warnings.filter((one) => one.seq === event.seq))
     warn(unit, cx, { group, seq, code, user, device, details: {} });
-  if (roster.devices !== before.devices) await retryHeld(unit, cx, group, readWaiting);
+  if (roster.devices !== before.devices) await followRoster(unit, cx, group, readWaiting);
 }
 
 /** @param {Unit} unit @param {Context} cx @param {LogEvent} event The server's word on a device, compared with the roster. */

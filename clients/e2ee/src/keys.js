@@ -7,6 +7,7 @@ import { earlierSecret, readRecord } from './formats/records.js';
 import { readSkdm } from './formats/sender-key.js';
 import { checkHead } from './heads.js';
 import { readProof } from './hpke-delivery.js';
+import { giveToNewcomers } from './newcomers.js';
 import { onHistory, onKeys, onRequest } from './receiver.js';
 import { findDevice } from './roster.js';
 import {
@@ -106,14 +107,15 @@ async function openKeys(unit, cx, event, from, keys, readWaiting) {
 }
 
 /**
- * Try held keys again: the roster has changed.
+ * The roster has changed: give newcomers what was kept for them, and try held keys again.
  *
  * @param {Unit} unit
  * @param {Context} cx
  * @param {string} group
  * @param {ReadWaiting} readWaiting
  */
-export async function retryHeld(unit, cx, group, readWaiting) {
+export async function followRoster(unit, cx, group, readWaiting) {
+  await giveToNewcomers(unit, cx, group);
   for (const [key, row] of await unit.list('waiting', `${group}/`)) {
     if (!row.held) continue;
     unit.delete('waiting', key);
@@ -196,7 +198,7 @@ async function takeSecret(unit, cx, group, number, secret, readWaiting) {
     if (!earlier || (known && !equal(earlier, known))) continue;
     putSecret(unit, group, number, secret);
     await refold(unit, group);
-    return retryHeld(unit, cx, group, readWaiting);
+    return followRoster(unit, cx, group, readWaiting);
   }
 }
 

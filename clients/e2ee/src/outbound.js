@@ -1,39 +1,24 @@
 /** Sending: runs the sender's machine of a group, one input after the other, until there is nothing to do. */
-import { copy, fromBase64, fromHex, random, toBase64, toHex } from './bytes.js';
+import { copy, fromHex, random, toBase64, toHex } from './bytes.js';
+import { MAX_EPOCH_CHANGES, claim, headOfPosition, ignoreConflict, pairwiseOf, serve } from './delivering.js';
 import { E2eeError, isCode } from './errors.js';
 import { writeContent } from './formats/content.js';
 import { writeEnvelope, writePairwise } from './formats/envelope.js';
 import { readSenderKeyMessage } from './formats/sender-key.js';
-import { HEAD_BYTES } from './heads.js';
+import { isKeptForSending, keepForNewcomers } from './newcomers.js';
 import { MAX_DELIVERIES, missingDevices, nextInput, senderRow } from './sender.js';
+// biome-ignore format: a list is read across the line
 import {
-  dropChain,
-  getSecret,
-  givenKey,
-  loadGiven,
-  loadGroup,
-  loadOwn,
-  loadRoster,
-  loadView,
-  nameOf,
-  newKey,
-  outbox,
-  ownKey,
-  warn,
+  dropChain, givenKey, loadGiven, loadGroup, loadOwn, loadView, nameOf, newKey, outbox, ownKey, warn,
 } from './state.js';
 import { transact } from './unit.js';
 
 /** @import { Bytes } from './bytes.js' */
-/** @import { Pairwise } from './formats/envelope.js' */
-/** @import { Bundle } from './ports.js' */
 /** @import { SenderRow, SenderView, ViewDevice } from './sender.js' */
-/** @import { Context, DeliverRow, DraftRow, OutboxRow, OwnChain } from './state.js' */
+/** @import { Context, DraftRow, OwnChain } from './state.js' */
 /** @import { Unit } from './unit.js' */
 
-/** Turns of one `flush`: more than a full outbox needs between two answers of the server; then it ends with `epoch_changed`. */
-const MAX_EPOCH_CHANGES = 32;
-
-/** @typedef {{does: 'done'} | {does: 'again'} | {does: 'claim', devices: ViewDevice[], epoch: number} | {does: 'post_keys', own: OwnChain} | {does: 'post', key: string, row: DraftRow}} Step */
+/** @typedef {{does: 'done'} | {does: 'again'} | {does: 'serve'} | {does: 'claim', devices: ViewDevice[], epoch: number} | {does: 'post_keys', own: OwnChain} | {does: 'post', key: string, row: DraftRow}} Step */
 
 /**
  * Send everything that waits in a group: records, requests and answers first, then drafts in their order.
@@ -52,7 +37,8 @@ export async function flush(cx, group) {
     if (step.does === 'done') return;
     if (step.does === 'again') continue;
     try {
-      if (step.does === 'claim') await give(cx, group, step.devices, step.epoch);
+      if (step.does === 'serve') await serve(cx, group);
+      else if (step.does === 'claim') await give(cx, group, step.devices, step.epoch);
       else if (step.does === 'post_keys') await postKeys(cx, group, step.own);
       else await postDraft(cx, group, step.key, step.row);
     } catch (error) {
@@ -112,6 +98,7 @@ async function turn(unit, cx, group) {
     case 'repost':
       return { does: 'post_keys', own };
     case 'seal': {
+      if (await isKeptForSending(unit, group)) return { does: 'serve' };
       const [at, draft] = /** @type {[string, DraftRow]} */ (drafts[0]);
       return { does: 'post', key: at, row: await sealDraft(unit, cx, group, own, at, draft) };
     }
@@ -149,38 +136,7 @@ async function makeChain(unit, cx, group, view, row) {
     first: 0,
     last: 0,
   });
-}
-
-/** @param {Unit} unit @param {string} group @returns {Promise<Pairwise>} What every pairwise message of now says. */
-async function pairwiseOf(unit, group) {
-  const { epoch, position } = await loadGroup(unit, group);
-  const { secretNumber } = await loadRoster(unit, group);
-  const secret = secretNumber > 0 ? await getSecret(unit, group, secretNumber) : undefined;
-  return { group, epoch, ...headOfPosition(position), history: [], ...(secret && { secret, secretNumber }), shareable: true };
-}
-
-/** @param {{seq: number, hash: string}} position */
-const headOfPosition = ({ seq, hash }) => (hash === '' ? {} : { headSeq: seq, headHash: fromBase64(hash).slice(0, HEAD_BYTES) });
-
-/**
- * Claim what the ratchet has no session for.
- *
- * @param {Context} cx
- * @param {string} group
- * @param {ViewDevice[]} devices
- * @returns {Promise<Map<string, Bundle>>}
- */
-async function claim(cx, group, devices) {
-  const wanted = await transact(cx.store, async (unit) => {
-    const found = [];
-    for (const { user, device, suites } of devices) {
-      const suite = await cx.ratchet.claimSuite(unit, { user, device, suites });
-      if (suite !== null) found.push({ user, device, suite });
-    }
-    return found;
-  });
-  const bundles = wanted.length ? await cx.relay.claim(group, wanted) : [];
-  return new Map(bundles.map((bundle) => [nameOf(bundle), bundle]));
+  await keepForNewcomers(unit, cx, group, distribution, firstSkdm);
 }
 
 /**
@@ -242,16 +198,6 @@ async function postKeys(cx, group, { giving, distribution, epoch }) {
   });
 }
 
-/** @param {Promise<{seq: number}>} posted @returns {Promise<number | null>} Null when the server has another body under the key: our own earlier attempt. */
-async function ignoreConflict(posted) {
-  try {
-    return (await posted).seq;
-  } catch (error) {
-    if (isCode(error, 'conflict')) return null;
-    throw error;
-  }
-}
-
 /**
  * Seal a draft with the chain's next keys, and keep the bytes with the row. A row that is sealed for this chain and epoch is posted as it is.
  *
@@ -299,101 +245,4 @@ async function postDraft(cx, group, key, row) {
     const sent = posted === null ? [...(row.tried ?? []), sealed] : [sealed];
     for (const one of sent) unit.put('outbox', outbox.postedKey(group, one), { ...present, sealed: one, tried: sent, posted: posted ?? 0 });
   });
-}
-
-/**
- * Send records, requests and pairwise messages.
- *
- * @param {Context} cx
- * @param {string} group
- */
-async function serve(cx, group) {
-  const rows = await transact(cx.store, (unit) => unit.list('outbox', outbox.service(group)));
-  for (const [key, row] of /** @type {[string, OutboxRow][]} */ (rows)) {
-    if (row.kind === 'draft') continue;
-    if (row.kind === 'deliver') {
-      if (row.notBefore <= cx.now()) await deliver(cx, group, key);
-      continue;
-    }
-    const [type, body] =
-      row.kind === 'record'
-        ? ['new_record', { record: toBase64(row.record) }]
-        : [
-            'new_keys',
-            { encrypted_envelope: toBase64(writeEnvelope({ request: { device: cx.me.device, distribution: row.distribution } })) },
-          ];
-    await ignoreConflict(cx.relay.post(group, type, body, { key: row.id }));
-    await transact(cx.store, async (unit) => unit.delete('outbox', key));
-  }
-}
-
-/**
- * Send one pairwise message, if its device is still in the view with that identity.
- *
- * @param {Context} cx
- * @param {string} group
- * @param {string} key
- */
-async function deliver(cx, group, key) {
-  for (let changes = 0; ; changes++) {
-    const found = await transact(cx.store, async (unit) => {
-      const row = /** @type {DeliverRow | undefined} */ (await unit.get('outbox', key));
-      const view = await loadView(unit, cx, group);
-      const target = row && view.devices.find((one) => nameOf(one) === nameOf(row.to) && one.identity === row.identity);
-      if (row && !target) unit.delete('outbox', key);
-      // A device that asks could not open what it was given: a session that no longer fits must not transport the answer.
-      if (row?.answers && target && !row.sealed) await cx.ratchet.renewSession(unit, row.to);
-      return target && { row, target, epoch: view.epoch };
-    });
-    if (!found) return;
-    const bundles = found.row.sealed ? new Map() : await claim(cx, group, [found.target]);
-    const sealed = await transact(cx.store, (unit) => sealDelivery(unit, cx, group, key, found.target, bundles), { durable: true });
-    if (!sealed) return;
-    try {
-      await ignoreConflict(
-        cx.relay.post(group, 'new_keys', { encrypted_envelope: sealed.envelope }, { key: found.row.id, ifEpoch: sealed.epoch }),
-      );
-      return await transact(cx.store, async (unit) => unit.delete('outbox', key));
-    } catch (error) {
-      if (!isCode(error, 'epoch_changed') || changes >= MAX_EPOCH_CHANGES) throw error;
-      await transact(cx.store, async (unit) => {
-        const { sealed: _, ...rest } = /** @type {DeliverRow} */ (await unit.get('outbox', key));
-        unit.put('outbox', key, rest);
-      });
-      await cx.relay.catchUp(group, Number(error.details.epoch));
-    }
-  }
-}
-
-/**
- * @param {Unit} unit
- * @param {Context} cx
- * @param {string} group
- * @param {string} key
- * @param {ViewDevice} target
- * @param {Map<string, Bundle>} bundles
- * @returns {Promise<DeliverRow['sealed'] | null>} Null when it cannot be sealed: the row is gone, with a warning.
- */
-async function sealDelivery(unit, cx, group, key, target, bundles) {
-  const row = /** @type {DeliverRow | undefined} */ (await unit.get('outbox', key));
-  if (!row) return null;
-  if (row.sealed) return row.sealed;
-  const { user, device, identity } = target;
-  const base = await pairwiseOf(unit, group);
-  const pairwise = writePairwise({ ...base, ...(row.skdm && { skdm: row.skdm }), history: row.history });
-  try {
-    const way = { group, from: cx.me, to: { user, device }, identity: fromHex(identity) };
-    const delivery = { user, device, ...(await cx.ratchet.seal(unit, way, bundles.get(nameOf(target)) ?? null, pairwise)) };
-    const sealed = {
-      envelope: toBase64(writeEnvelope({ keys: { device: cx.me.device, epoch: base.epoch, deliveries: [delivery] } })),
-      epoch: base.epoch,
-    };
-    unit.put('outbox', key, { ...row, sealed });
-    return sealed;
-  } catch (error) {
-    if (!(error instanceof E2eeError)) throw error;
-    unit.delete('outbox', key);
-    warn(unit, cx, { group, seq: base.epoch, code: 'bad_bundle', user, device, details: { reason: error.code } });
-    return null;
-  }
 }

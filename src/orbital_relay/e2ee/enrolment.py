@@ -24,7 +24,8 @@ from orbital_relay.e2ee.formats.records import (
 )
 from orbital_relay.e2ee.formats.schemas import SECRET_BYTES
 from orbital_relay.e2ee.invite import Invite, founder_hash, write_invite
-from orbital_relay.e2ee.keys import retry_held
+from orbital_relay.e2ee.keys import follow_roster
+from orbital_relay.e2ee.newcomers import note_member
 from orbital_relay.e2ee.outbox import (
     DRAFTS,
     QueuedDelivery,
@@ -168,8 +169,6 @@ class Enrolment:
             present = load_members(unit, group)
             for user in present - members:
                 unit.delete(MEMBERS, f"{group}/{user}")
-            for user in sorted(members - present):
-                unit.put(MEMBERS, f"{group}/{user}", start.epoch)
             known = {record.seq for record in load_records(unit, group)}
             for record in start.records:
                 if record.seq not in known and record.seq <= last:
@@ -177,13 +176,15 @@ class Enrolment:
             refold(unit, group)
             for key, _ in unit.scan(OWN, f"{group}/"):
                 drop_chain(unit, self._cx, key)
+            for user in sorted(members - present):
+                note_member(unit, self._cx, group, user, start.epoch)
             # The events of these posts are in the gap.
             for key, row in unit.scan(DRAFTS, posted_of(group)):
                 if row.posted is not None and row.posted <= last:
                     unit.delete(DRAFTS, key)
             if seq > 0:
                 warn(unit, self._cx, Warned(group=group, seq=last, code="gap", details={"after": seq}))
-            retry_held(unit, self._cx, group)
+            follow_roster(unit, self._cx, group)
 
         await self._cx.transact(work)
 
@@ -205,10 +206,10 @@ class Enrolment:
         unit.put(SECRETS, secret_key(group, number), invite.secret)
         if start is None:
             return
-        for user in start.members:
-            unit.put(MEMBERS, f"{group}/{user}", start.epoch)
         for record in start.records:
             add_record(unit, group, record)
+        for user in start.members:
+            note_member(unit, self._cx, group, user, start.epoch)
 
     def _device(self, unit: Unit) -> dict[str, Any]:
         """Return the fields of a record that name this device."""
@@ -294,7 +295,7 @@ class Enrolment:
         def work(unit: Unit) -> None:
             put_accepted(unit, group, user, device, identity)
             refold(unit, group)
-            retry_held(unit, self._cx, group)
+            follow_roster(unit, self._cx, group)
 
         await self._cx.transact(work)
 

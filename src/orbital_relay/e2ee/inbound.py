@@ -8,7 +8,8 @@ from orbital_relay.e2ee.contents import take_content
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.events import CONTENT_EVENTS, EPOCH_EVENTS, bytes_of
 from orbital_relay.e2ee.heads import note_head
-from orbital_relay.e2ee.keys import retry_held, take_keys
+from orbital_relay.e2ee.keys import follow_roster, take_keys
+from orbital_relay.e2ee.newcomers import note_member
 from orbital_relay.e2ee.roster import LoggedRecord
 from orbital_relay.e2ee.rows import FRAMES, GROUPS, HEADS, MEMBERS, KeptFrame, LogEvent, LogPosition, Stop, Warned
 from orbital_relay.e2ee.state import Context, add_record, device_of, id_of, load_group, load_roster, stop_sending, warn
@@ -60,7 +61,7 @@ def process_event(unit: Unit, cx: Context, event: LogEvent) -> bool:
 
     match event.type:
         case "member_joined":
-            unit.put(MEMBERS, f"{group}/{user}", event.seq)
+            note_member(unit, cx, group, user, event.seq)
         case "member_left":
             unit.delete(MEMBERS, f"{group}/{user}")
         case "identity_changed":
@@ -82,7 +83,7 @@ def _take_record(unit: Unit, cx: Context, event: LogEvent) -> None:
         if one.seq == event.seq:
             warn(unit, cx, Warned(group=group, seq=one.seq, code=one.code, user=one.user, device=one.device))
     if after.devices != before.devices:
-        retry_held(unit, cx, group)
+        follow_roster(unit, cx, group)
 
 
 def _note_identity(unit: Unit, cx: Context, event: LogEvent) -> None:

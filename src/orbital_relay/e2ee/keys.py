@@ -10,6 +10,7 @@ from orbital_relay.e2ee.formats.records import Secret, earlier_secret, read_reco
 from orbital_relay.e2ee.formats.sender_key import read_skdm
 from orbital_relay.e2ee.heads import check_head
 from orbital_relay.e2ee.hpke_delivery import read_proof
+from orbital_relay.e2ee.newcomers import give_to_newcomers
 from orbital_relay.e2ee.ports import OpenedDelivery, Way
 from orbital_relay.e2ee.receiver import ReceiverRow, on_history, on_keys, on_keys_of_nobody
 from orbital_relay.e2ee.requests import cancel_answers, take_request
@@ -47,8 +48,9 @@ def take_keys(unit: Unit, cx: Context, event: LogEvent) -> None:
     unit.merge(trial)
 
 
-def retry_held(unit: Unit, cx: Context, group: str) -> None:
-    """Try held keys again: the roster has changed."""
+def follow_roster(unit: Unit, cx: Context, group: str) -> None:
+    """The roster has changed: give newcomers what was kept for them, and try held keys again."""
+    give_to_newcomers(unit, cx, group)
     for key, row in unit.scan(WAITING, f"{group}/"):
         if isinstance(row, Held):
             unit.delete(WAITING, key)
@@ -177,7 +179,7 @@ def _take_secret(unit: Unit, cx: Context, group: str, number: int, secret: bytes
             continue
         unit.put(SECRETS, secret_key(group, number), secret)
         refold(unit, group)
-        retry_held(unit, cx, group)
+        follow_roster(unit, cx, group)
         return
 
 

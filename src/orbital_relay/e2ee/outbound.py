@@ -16,6 +16,7 @@ from orbital_relay.e2ee.formats.envelope import DeviceAddress, Envelope, Keys, w
 from orbital_relay.e2ee.formats.schemas import ID_BYTES
 from orbital_relay.e2ee.formats.sender_key import read_sender_key_message
 from orbital_relay.e2ee.heads import head_of
+from orbital_relay.e2ee.newcomers import has_keys_to_send, keep_for_newcomers
 from orbital_relay.e2ee.outbox import DRAFTS, OutboxDraft, Sealed, drafts_of, new_key, posted_key
 from orbital_relay.e2ee.ports import KeyBundle, Way
 from orbital_relay.e2ee.rows import GIVEN, OWN, PINS, Giving, OwnChain, OwnPin, Warned
@@ -40,7 +41,7 @@ MAX_EPOCH_CHANGES: Final = 32
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done with the server: nothing, the next turn, or a request."""
 
-    does: Literal["done", "again", "claim", "post_keys", "post"]
+    does: Literal["done", "again", "serve", "claim", "post_keys", "post"]
     devices: Sequence[ViewDevice] = ()
     own: OwnChain = OwnChain()
     key: str = ""
@@ -49,6 +50,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 DONE: Final = Turn(does="done")
 AGAIN: Final = Turn(does="again")
+SERVE: Final = Turn(does="serve")
 
 
 async def flush(cx: Context, group: str) -> None:
@@ -68,7 +70,9 @@ async def flush(cx: Context, group: str) -> None:
         if turn.does == "done":
             return
         try:
-            if turn.does == "claim":
+            if turn.does == "serve":
+                await serve(cx, group)
+            elif turn.does == "claim":
                 await _give(cx, group, turn.devices, turn.own.epoch)
             elif turn.does == "post_keys":
                 await _post_keys(cx, group, turn.own)
@@ -129,6 +133,8 @@ def _turn(unit: Unit, cx: Context, group: str) -> Turn:
         case "repost":
             return Turn(does="post_keys", own=own)
         case "seal":
+            if has_keys_to_send(unit, group):
+                return SERVE
             [(at, draft)] = drafts
             return Turn(does="post", key=at, draft=_seal_draft(unit, cx, group, own, at, draft))
         case "record":
@@ -149,6 +155,7 @@ def _make_chain(unit: Unit, cx: Context, group: str, view: SenderView) -> None:
         made_epoch=view.epoch,
     )
     unit.put(PINS, distribution.hex(), pin)
+    keep_for_newcomers(unit, cx, group, distribution, pin.first_skdm)
 
 
 async def _give(cx: Context, group: str, devices: Sequence[ViewDevice], epoch: int) -> None:

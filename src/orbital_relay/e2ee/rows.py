@@ -176,6 +176,30 @@ class OwnSenderKey(msgspec.Struct, frozen=True):
     signing: SigningKey
 
 
+# Members
+
+
+class KeptChain(msgspec.Struct, frozen=True, kw_only=True):
+    """An own chain as it stood when a newcomer joined, or from its beginning; `at` in milliseconds."""
+
+    distribution: bytes
+    skdm: bytes
+    at: int
+
+
+class Newcomer(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A member whose device the roster does not have yet.
+
+    Attributes:
+        since: The number of their `member_joined`.
+        kept: Own chains that their device is given.
+    """
+
+    since: int
+    kept: tuple[KeptChain, ...] = ()
+
+
 # Distributions
 
 
@@ -362,7 +386,7 @@ GIVEN: Final = RowTable[Given]("given", Given)
 ANSWERS: Final = RowTable[int]("answers", int)
 ROSTERS: Final = RowTable[Roster]("roster", Roster)
 RECORDS: Final = RowTable[LoggedRecord]("records", LoggedRecord)
-MEMBERS: Final = RowTable[int]("members", int)
+MEMBERS: Final = RowTable[int | Newcomer]("members", int | Newcomer)
 GROUPS: Final = RowTable[KnownGroup]("groups", KnownGroup)
 HEADS: Final = RowTable[KnownHead]("heads", KnownHead)
 FRAMES: Final = RowTable[KeptFrame]("frames", KeptFrame)

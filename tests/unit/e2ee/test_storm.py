@@ -85,14 +85,14 @@ class Storm:
         relay, group = self.relay, self.group
         self.newest[user] += 1
         again = await relay.device(user, self.newest[user])
+        # What is posted behind the joining is for it too, also before its record is in the roster.
+        self.wanted[again.me] = []
         relay.join(group, user)
         self.present.add(user)
         await relay.wait_idle(group, [one for one in relay.members if one is not again])
         await again.join(group, read_invite((await self.ada.invite(group))[0]), inviter=ADA)
         await relay.deliver(again, group)
         await again.flush(group)
-        # From its record on it is in the roster: what is posted now is for it, too.
-        self.wanted[again.me] = []
         await relay.wait_idle(group)
 
     async def round(self, number):
