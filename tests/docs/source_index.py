@@ -87,7 +87,7 @@ def _first_sentence(text: str) -> str:
     """Return the first sentence of a comment as one line, without its types."""
     text = re.sub(r"\s*\n\s*\*?\s*", " ", text).strip().removeprefix("* ")
     text = re.sub(r"^@\w+ (?:\{.*\}\s*)?(?=[A-Z`]|$)", "", text)
-    text = re.split(r"(?<=[.:;])\s|\s@", text, maxsplit=1)[0]
+    text = re.split(r"(?<=\.)\s|\s@", text, maxsplit=1)[0]
     return text.rstrip(".:; ")
 
 

@@ -304,7 +304,7 @@ class Session:
         return self._next_wake(now_s=now_s, wall_s=wall_s)
 
     def beat(self, *, now_s: float, wall_s: float) -> list[SessionEffect]:
-        """Ping after each interval, or abort a client that answered none of three pings."""
+        """Ping after each interval, or abort a client that missed MISSED_PINGS pings."""
         if self.state is SessionState.ENDED:
             return []
         if self._unanswered >= MISSED_PINGS:

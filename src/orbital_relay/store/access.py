@@ -1,4 +1,4 @@
-"""Permission checks (authorization): what a user may do with a group."""
+"""Permission checks (authorization): whether a user is a member of a group, or looks after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/** Drafts (unsent text), stored encrypted with the group's key; they survive reloads, tabs and the end of a session. */
+/** Drafts (unsent text), stored in localStorage, encrypted with the group's key; they survive reloads, tabs and the end of a session. */
 import { open, seal } from '../crypto/envelope.js';
 import { Shelf } from './shelf.js';
 

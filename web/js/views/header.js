@@ -1,4 +1,4 @@
-/** The header: title, connection state, the group's actions. */
+/** The header, and the title of the browser tab with the count of unread messages: connection state, the group's actions. */
 import { describeConnection } from '../model/connection.js';
 import { invite } from './dialogs/invite.js';
 import { members } from './dialogs/members.js';

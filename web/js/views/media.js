@@ -1,4 +1,4 @@
-/** Photos, videos and files in a thread: downloads and uploads. */
+/** Photos, videos and files in a thread: previews (thumbnail), downloads and uploads. */
 import { h, put } from './dom.js';
 import { icon } from './icons.js';
 import { bubble } from './items.js';

@@ -1,4 +1,4 @@
-"""What uploads and downloads share: progress and retry."""
+"""What uploads and downloads share: progress, and the retry of a chunk with its wait."""
 
 from __future__ import annotations
 

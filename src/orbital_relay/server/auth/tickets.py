@@ -1,4 +1,4 @@
-"""One-time tickets: one handshake within half a minute, in place of a token in the address."""
+"""One-time tickets: one handshake within TICKET_S, in place of a token in the address."""
 
 from __future__ import annotations
 

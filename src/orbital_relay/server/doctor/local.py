@@ -1,4 +1,4 @@
-"""Checks of settings, files and limits of this machine, without a server."""
+"""Checks of `orbital doctor` without a server: settings, files, disk and limits of this machine."""
 
 from __future__ import annotations
 
