@@ -109,6 +109,19 @@ def test_the_sdist_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path)
     assert not [name for name in inside if re.search(r"node_modules|\.env$|\.db|jwt-secret|(^|/)tls/", name)]
 
 
+def test_no_archive_and_no_image_has_agpl(built: dict[str, Path]):
+    """[DIST7] Packages and examples under the AGPL are in no sdist, no wheel and no image."""
+    with tarfile.open(built[".gz"]) as sdist, zipfile.ZipFile(built[".whl"]) as wheel:
+        names = [*sdist.getnames(), *wheel.namelist()]
+    taken = re.findall(r"^!(\S+)$", (CHECKOUT / ".dockerignore").read_text(), re.MULTILINE)
+
+    assert len(names) > 100
+    assert "src" in taken
+    assert [
+        name for name in [*names, *taken] if re.search(r"clients/signal|signal-family|clients$|examples", name)
+    ] == []
+
+
 def test_dependencies_are_listed(tmp_path: Path):
     """[DIST6] The list of components for auditors (CycloneDX) names each locked requirement with its hashes."""
     command = re.search(r"^\t\$\(BIN\)/(cyclonedx-py .*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[1]

@@ -218,6 +218,7 @@ FAMILIES = {
     "SET": "settings",
     "SGL": "end-to-end encryption: with libsignal",
     "SGN": "who may sign up",
+    "SIGFAM": "end-to-end encryption: the example with libsignal",
     "SHELL": "the page: files that the service worker keeps",
     "SIG": "Python SDK: frames that are not events",
     "SIM": "Python SDK: seeded disorder",
@@ -268,6 +269,7 @@ SHARED = {
 SIDES = (
     ("clients/e2ee/", "end-to-end encryption"),
     ("clients/signal/", "end-to-end encryption"),
+    ("examples/signal-family/", "end-to-end encryption"),
     ("clients/", "JavaScript SDK"),
     ("web/", "page"),
     ("tests/browser/", "page"),

@@ -22,9 +22,9 @@ const PERMISSIVE =
 const agpl = manifests.filter((path) => /AGPL/.test(licenceOf(path) ?? '')).map((path) => `${dirname(path)}/`);
 
 test('[SAFE8] Only AGPL packages import AGPL packages: no other file imports libsignal’s package or ours.', () => {
-  assert.ok(agpl.includes('clients/signal/'));
+  assert.deepEqual(agpl.toSorted(), ['clients/signal/', 'examples/signal-family/']);
   const imports =
-    /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)['"](?:[^'"]*clients\/signal|(?:\.\.\/)+signal\/|@orbital-relay\/signal|@signalapp\/)/;
+    /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)['"](?:[^'"]*clients\/signal|[^'"]*signal-family|(?:\.\.\/)+signal\/|@orbital-relay\/signal|@signalapp\/)/;
   const source = tracked.filter((path) => /\.(?:[cm]?js|ts|tsx|html|py)$/.test(path) && !agpl.some((folder) => path.startsWith(folder)));
   assert.ok(source.length > 100);
   assert.deepEqual(
@@ -40,6 +40,7 @@ test('[SAFE8] Only AGPL packages import AGPL packages: no other file imports lib
   );
   assert.match("import { x } from '@signalapp/libsignal-client'", imports);
   assert.match("await import('../../signal/src/index.js')", imports);
+  assert.match("import { Home } from '../examples/signal-family/src/home.js'", imports);
 });
 
 test('[SAFE9] Every dependency of the MIT packages has a permissive licence; the AGPL package states its licence in its manifest, LICENSE and files.', () => {
@@ -53,8 +54,8 @@ test('[SAFE9] Every dependency of the MIT packages has a permissive licence; the
   assert.equal(licenceOf('clients/e2ee/package.json'), 'MIT');
   assert.equal(licenceOf('clients/signal/package.json'), 'AGPL-3.0-only');
   assert.match(read('clients/signal/LICENSE'), /GNU AFFERO GENERAL PUBLIC LICENSE\s+Version 3/);
-  for (const path of tracked.filter((path) => /^clients\/signal\/(?:src|test)\/.*\.js$/.test(path)))
-    assert.match(read(path), /^\/\/ SPDX-License-Identifier: AGPL-3\.0-only\n/, path);
+  for (const path of tracked.filter((path) => /^(?:clients\/signal\/(?:src|test)|examples\/signal-family)\/.*\.js$/.test(path)))
+    assert.match(read(path), /^(?:#!.*\n)?\/\/ SPDX-License-Identifier: AGPL-3\.0-only\n/, path);
 });
 
 test('[SAFE10] libsignal is pinned to an exact version, and the MIT package has two runtime dependencies.', () => {
