@@ -192,6 +192,10 @@ class Gone(OrbitalError):
     code, status = "GONE", 410
 
 
+class AlreadyDeleted(Gone):
+    """The content was deleted before; nothing is emitted, and a repeated DELETE is answered as the first."""
+
+
 class PositionLost(Gone):
     """Events after the reader's position are no longer kept; `details.oldest_seq` is the first that is."""
 

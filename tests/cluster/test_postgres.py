@@ -11,15 +11,17 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
 
-from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
-from orbital_relay.model import AnyDraft, GroupId, UserId
+from orbital_relay.errors import Busy, DatabaseRefused, NotFound, OrbitalError, Unavailable, ValidationFailed
+from orbital_relay.model import AnyDraft, DeletableKind, GroupId, MediaId, UserId
 from orbital_relay.ports import Appended
 from orbital_relay.store.append import rows
+from orbital_relay.store.append.postgres import append_one
 from orbital_relay.store.postgres import READERS, PostgresStore
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,
     assert_chain,
+    deletion,
     enter,
     group_of,
     join,
@@ -30,9 +32,11 @@ from tests.contracts.drafts import (
     put,
     put_one,
     refusals,
+    reply,
     retry_key,
     thread,
 )
+from tests.contracts.test_media import Home as MediaHome
 from tests.support.postgres import Postgres
 from tests.support.process import eventually
 
@@ -130,6 +134,61 @@ async def test_one_key_and_a_code_that_is_replaced(
     assert isinstance(stored, Appended)
     assert stored.event is not None
     assert second == Appended(stored.receipt, None)
+
+
+async def test_a_thread_that_another_server_deletes(pair: tuple[PostgresStore, PostgresStore], caplog):
+    """
+    [P2] A reply in a thread that another server deleted is refused; the posts beside it are stored in one batch.
+
+    A server remembers threads between transactions: the reply's row named one that was gone.
+    """
+    stamps = Stamps()
+    ann = await enter(pair[0], "ann")
+    group = group_of(ann)
+    gone, kept = thread(ann, group.group_id), thread(ann, group.group_id)
+    await put(pair[0], stamps, group, gone, kept)
+    assert refusals(await put(pair[1], stamps, reply(ann, gone.thread_id), reply(ann, kept.thread_id))) == [None] * 2
+    await put_one(pair[0], stamps, deletion(ann, group.group_id, DeletableKind.THREAD, gone.thread_id))
+
+    outcomes = await put(
+        pair[1], stamps, message(ann, group.group_id), reply(ann, gone.thread_id), reply(ann, kept.thread_id)
+    )
+
+    assert refusals(outcomes) == [None, "NOT_FOUND", None]
+    assert "retried alone" not in caplog.text
+    assert_chain(group.group_id, (await pair[1].read(group.group_id, after=0, limit=100)).events)
+    assert (await pair[0].verify(group.group_id)).findings == []
+
+
+async def test_a_download_that_is_noted_while_its_thread_is_deleted(pair: tuple[PostgresStore, PostgresStore]):
+    """[DELETED18] A download that is noted while the thread is deleted waits, and then finds no medium."""
+    home = await MediaHome(pair[0]).make()
+    medium = await home.store_whole()
+    await put_one(pair[0], home.stamps, home.finish(medium))
+    deleted, note = asyncio.Event(), asyncio.Event()
+
+    def delete_slowly(conn: Connection) -> None:
+        draft = deletion(home.ann, home.group_id, DeletableKind.THREAD, home.thread_id)
+        append_one(conn, draft, stamp_ms=NOW_MS + 10**6)
+        deleted.set()
+        await_only(note.wait())
+
+    deleting = asyncio.create_task(pair[0]._write(delete_slowly))
+    await deleted.wait()
+    noting = asyncio.create_task(pair[1].note_download(home.bob.key, MediaId(medium), now_ms=NOW_MS))
+    await eventually(lambda: pair[0]._read(_somebody_waits), what="the download waits for the deletion")
+    note.set()
+    await deleting
+
+    with pytest.raises(NotFound):
+        await noting
+    assert (await pair[0].verify(home.group_id)).findings == []
+
+
+def _somebody_waits(conn: Connection) -> bool:
+    """Return whether a transaction waits for another one's lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(conn.execute(text(waiting)).scalar_one())
 
 
 async def test_a_removed_member_can_post_nowhere(pair: tuple[PostgresStore, PostgresStore]):

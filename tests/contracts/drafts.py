@@ -16,6 +16,8 @@ from orbital_relay.model import (
     Announcement,
     AnyDraft,
     CreateGroup,
+    DeletableKind,
+    DeleteContent,
     DeviceKeys,
     Event,
     GroupId,
@@ -115,6 +117,11 @@ def annotation(actor: Principal, thread_id: ThreadId, target_id: str, **changes:
     """Draft an annotation."""
     values = {"at_ms": NOW_MS, "annotation_id": new_id(), "encrypted_body": f"YW5u{next(_numbers):08}"}
     return PostAnnotation(actor=actor, thread_id=thread_id, target_id=target_id, **values | changes)
+
+
+def deletion(actor: Principal, group_id: GroupId, kind: DeletableKind, target_id: str) -> DeleteContent:
+    """Draft a deletion."""
+    return DeleteContent(actor=actor, at_ms=NOW_MS, group_id=group_id, kind=kind, target_id=target_id)
 
 
 def keys_message(actor: Principal, group_id: GroupId, **changes: Any) -> PostKeys:

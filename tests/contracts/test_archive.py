@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from orbital_relay.errors import DatabaseRefused, NotFound
-from orbital_relay.model import ClaimedDevice, GroupId, Stock, UserId
+from orbital_relay.model import ClaimedDevice, DeletableKind, GroupId, Principal, Stock, UserId
 from orbital_relay.ports import Appended
 from orbital_relay.store import archive, schema
 from orbital_relay.store.archive import ArchiveDamaged
@@ -24,6 +24,7 @@ from tests.contracts.drafts import (
     Stamps,
     announce,
     assert_chain,
+    deletion,
     device_keys,
     enter,
     group_of,
@@ -96,6 +97,11 @@ async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
     """[BACKUP3] A restored store equals the backup, byte for byte, and accepts new events."""
     source, target, stamps = await empty(of), await empty(to), Stamps()
     group_id, ann = await _fill(source, stamps)
+    account = await source.find_user((await source.members(ann, group_id, limit=1, offset=0)).members[0].user_id)
+    author = Principal(account.key, account.user_id, account.username, expires_at_s=4e9)
+    opened = thread(author, group_id)
+    await put(source, stamps, opened)
+    await put_one(source, stamps, deletion(author, group_id, DeletableKind.THREAD, opened.thread_id))
     path, again = tmp_path / "one.backup", tmp_path / "two.backup"
 
     rows = await _write(source, path)

@@ -71,6 +71,7 @@ FAMILIES = {
     "CRE": "the place of the token in a handshake",
     "CREATE": "the page: creating a group",
     "CRY": "end-to-end encryption: cryptography",
+    "DELETED": "deletion of messages, threads and replies",
     "DEVGRP": "end-to-end encryption: groups of devices",
     "DEVICE": "changes of devices, and their events in groups",
     "DIAG": "diagrams",

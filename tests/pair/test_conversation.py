@@ -175,6 +175,7 @@ def test_every_type_of_event_is_parsed() -> None:
         wire.NewKeys(OTHER, GROUP, USER, "Ym9keQ=="),
         wire.NewRecord(OTHER, GROUP, USER, "cmVjb3Jk", wire.iso(STAMP)),
         wire.RoleChanged(GROUP, USER, "anna", "admin", OTHER, wire.iso(STAMP)),
+        wire.Deleted(OTHER, "thread", USER),
     ]
     assert {each.kind for each in data} == set(wire.EVENTS), "an event of the wire is not tried here"
     pair = Pair()

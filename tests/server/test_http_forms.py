@@ -283,6 +283,7 @@ async def test_no_refusal_mentions_the_decoder(api: Api):
     thread_id = (await ann.open_thread(group_id))["thread_id"]
     ids = {"group_id": group_id, "thread_id": thread_id, "media_id": new_id(), "user_id": "x"}
     ids |= {"session_id": new_id(), "subscription_id": new_id(), "number": "1"}
+    ids |= {"message_id": new_id(), "reply_id": new_id()}
     ids |= {"device_id": "1", "mailbox": (await api.ask("POST", "/v1/provision")).json()["mailbox"]}
     asked = 0
     for each in ENDPOINTS:

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from orbital_relay.api import receipts
-from orbital_relay.model import AnnounceDevice, AnyDraft, ExpireMedia, LeaveGroup, SetRole
+from orbital_relay.model import AnnounceDevice, AnyDraft, DeleteContent, ExpireMedia, LeaveGroup, SetRole
 from orbital_relay.server.http import ENDPOINTS
 from tests.server.api import Api
 
@@ -16,7 +16,7 @@ def test_types_of_drafts_with_a_key():
     """[AGAIN1] Drafts have receipts for their keys, except those of DELETE and of PUT; no DELETE uses a key."""
     without = set(typing.get_args(AnyDraft)) - receipts._KINDS.keys()
 
-    assert without == {LeaveGroup, ExpireMedia, AnnounceDevice, SetRole}
+    assert without == {LeaveGroup, ExpireMedia, AnnounceDevice, SetRole, DeleteContent}
     assert [each.path for each in ENDPOINTS if each.method == "DELETE" and each.idempotent] == []
 
 

@@ -147,6 +147,15 @@
  */
 
 /**
+ * The member `by` deleted a message, a reply, or a thread with all that was in it.
+ *
+ * @typedef {object} Deleted
+ * @property {string} target_id
+ * @property {'message' | 'thread' | 'reply'} kind
+ * @property {string} by
+ */
+
+/**
  * A device of a member.
  *
  * @typedef {object} Device

@@ -150,6 +150,28 @@ export class OrbitalApi extends AccountRequests {
     }
   }
 
+  // Deletion
+
+  /**
+   * Delete a message: its sender, and those who look after its group. A second time changes nothing.
+   *
+   * @param {string} messageId
+   * @returns {Promise<void>}
+   */
+  async deleteMessage(messageId) {
+    await this.json('DELETE', `/v1/messages/${id(messageId)}`);
+  }
+
+  /** Delete a thread with its replies, annotations and media: its author, or as `deleteMessage`. @param {string} threadId @returns {Promise<void>} */
+  async deleteThread(threadId) {
+    await this.json('DELETE', `/api/threads/${id(threadId)}`);
+  }
+
+  /** Delete a reply with its annotations: its author, or as `deleteMessage`. @param {string} replyId @returns {Promise<void>} */
+  async deleteReply(replyId) {
+    await this.json('DELETE', `/api/replies/${id(replyId)}`);
+  }
+
   // Messages and events
 
   /** @param {MessageBody} body @param {PostOptions} [options] @returns {Promise<MessagePosted>} */

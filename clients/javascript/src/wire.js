@@ -9,6 +9,7 @@
 /** @typedef {import('./api-types.js').MemberJoined} MemberJoined */
 /** @typedef {import('./api-types.js').MemberLeft} MemberLeft */
 /** @typedef {import('./api-types.js').RoleChanged} RoleChanged */
+/** @typedef {import('./api-types.js').Deleted} Deleted */
 /** @typedef {import('./api-types.js').IdentityChanged} IdentityChanged */
 /** @typedef {import('./api-types.js').NewKeys} NewKeys */
 /** @typedef {import('./api-types.js').NewRecord} NewRecord */
@@ -49,6 +50,7 @@
  *   | {type: 'member_joined', data: MemberJoined}
  *   | {type: 'member_left', data: MemberLeft}
  *   | {type: 'role_changed', data: RoleChanged}
+ *   | {type: 'deleted', data: Deleted}
  *   | {type: 'identity_changed', data: IdentityChanged}
  *   | {type: 'new_keys', data: NewKeys}
  *   | {type: 'new_record', data: NewRecord}

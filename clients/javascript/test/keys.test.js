@@ -234,6 +234,31 @@ describe('the real server', { skip: missing }, () => {
     assert.deepEqual(await collect(anna.api.eachAnnotation(thread_id)), [{ ...data, seq }]);
   });
 
+  test('[DELETED17] The JavaScript SDK deletes a message, a reply and a thread, twice, and subscribers get one event each.', async (t) => {
+    const { anna, ben, group } = await pair(t);
+    const { message_id } = await anna.api.postMessage({ conversation_id: group, encrypted_envelope: 'QQ==', timestamp: 1 });
+    const { thread_id } = await anna.api.createThread({ group_id: group, encrypted_title: 'QQ==', encrypted_body: 'QQ==' });
+    const { reply_id, seq } = await ben.api.createReply(thread_id, { encrypted_body: 'QQ==' });
+    const events = [];
+    ben.subscribe(group, { since: seq, onEvent: (event) => events.push(event) });
+    await assert.rejects(ben.api.deleteThread(thread_id), { code: 'FORBIDDEN' });
+    for (const _ of [1, 2]) {
+      await anna.api.deleteMessage(message_id);
+      await ben.api.deleteReply(reply_id);
+      await anna.api.deleteThread(thread_id);
+    }
+    await anna.api.postMessage({ conversation_id: group, encrypted_envelope: 'QQ==', timestamp: 1 });
+    await until(() => events.some(({ type }) => type === 'new_message'));
+
+    const found = events.filter(({ type }) => type === 'deleted').map(({ data }) => [data.kind, data.target_id]);
+    assert.deepEqual(found, [
+      ['message', message_id],
+      ['reply', reply_id],
+      ['thread', thread_id],
+    ]);
+    await assert.rejects(anna.api.thread(thread_id), { code: 'NOT_FOUND' });
+  });
+
   test('[MSTATE7] With the JavaScript SDK a device stores a state, and another device of the user is notified and reads it.', async (t) => {
     const { anna, group } = await pair(t);
     const before = await anna.api.memberState(group);

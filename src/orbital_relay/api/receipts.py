@@ -48,8 +48,8 @@ _KINDS: Final[dict[type[AnyDraft], type[Receipt]]] = {
     PostKeys: KeysPosted,
     PostRecord: RecordCreated,
 }
-"""What each kind of draft comes to that takes an idempotency key. LeaveGroup and ExpireMedia take none: they are DELETE
-requests, which may be repeated by their method (RFC 9110 §9.2.2)."""
+"""What each kind of draft comes to that takes an idempotency key. LeaveGroup, ExpireMedia and DeleteContent take none:
+they are DELETE requests, which may be repeated by their method (RFC 9110 §9.2.2)."""
 
 encode: Final = msgspec.json.Encoder().encode
 

@@ -13,6 +13,7 @@ from orbital_relay.client.api import Api
 from orbital_relay.client.api.admin import AdminApi
 from orbital_relay.client.api.log import EventPage, FramePage
 from orbital_relay.client.data import (
+    DeletedData,
     IdentityChangedData,
     MediaExpiredData,
     MediaUploadedData,
@@ -48,6 +49,7 @@ from orbital_relay.client.errors import (
 )
 from orbital_relay.client.events import (
     CaughtUp,
+    Deleted,
     DeviceStateChanged,
     Event,
     IdentityChanged,
@@ -97,6 +99,8 @@ __all__ = [
     "ChainBroken",
     "ClientError",
     "Closed",
+    "Deleted",
+    "DeletedData",
     "DeviceStateChanged",
     "Discarded",
     "Downloaded",

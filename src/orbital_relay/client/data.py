@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orbital_relay.wire import Deleted as DeletedData
 from orbital_relay.wire import IdentityChanged as IdentityChangedData
 from orbital_relay.wire import MediaExpired as MediaExpiredData
 from orbital_relay.wire import MediaUploaded as MediaUploadedData
@@ -17,6 +18,7 @@ from orbital_relay.wire import RoleChanged as RoleChangedData
 from orbital_relay.wire import TypingIndicator as TypingData
 
 __all__ = [
+    "DeletedData",
     "IdentityChangedData",
     "MediaExpiredData",
     "MediaUploadedData",

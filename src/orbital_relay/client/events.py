@@ -113,6 +113,12 @@ class MediaExpired(Durable, frozen=True, kw_only=True, tag="media_expired"):
     data: wire.MediaExpired
 
 
+class Deleted(Durable, frozen=True, kw_only=True, tag="deleted"):
+    """A message, a reply, or a thread with all that was in it, was deleted: forget what is stored of it."""
+
+    data: wire.Deleted
+
+
 class MemberJoined(Durable, frozen=True, kw_only=True, tag="member_joined"):
     """Somebody is in the group now."""
 
@@ -180,6 +186,7 @@ Event = (
     | NewKeys
     | NewRecord
     | RoleChanged
+    | Deleted
     | UnknownEvent
 )
 """A durable event."""

@@ -14,8 +14,17 @@ from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.receipts import Receipt
 from orbital_relay.api.thread_annotations import AnnotationCreated
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
-from orbital_relay.core.refusals import code_taken, may_not_delete, no_such_member, no_target, not_member
+from orbital_relay.core.refusals import (
+    code_taken,
+    may_not_delete,
+    no_content,
+    no_such_member,
+    no_target,
+    not_author,
+    not_member,
+)
 from orbital_relay.errors import (
+    AlreadyDeleted,
     AlreadyMember,
     Conflict,
     EpochChanged,
@@ -29,6 +38,7 @@ from orbital_relay.model import (
     AnnounceDevice,
     AnyDraft,
     CreateGroup,
+    DeleteContent,
     ExpireMedia,
     FinishMedia,
     JoinGroup,
@@ -48,6 +58,7 @@ from orbital_relay.model.facts import (
     Announcing,
     Appointing,
     Creation,
+    Deleting,
     Facts,
     Joining,
     Leaving,
@@ -104,6 +115,8 @@ def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect 
             return _finish(draft, facts)
         case ExpireMedia():
             return _expire(draft, facts)
+        case DeleteContent():
+            return _delete(draft, facts)
         case _:
             assert_never(draft)
 
@@ -150,9 +163,11 @@ def _post(draft: PostMessage | PostThread | PostReply, facts: Facts, *, seq: int
     actor = draft.actor
     match draft:
         case PostMessage():
+            # Its stamp is in its id: by that the log finds it, without an index over ids that every post would pay for.
+            message_id = wire.timed_uuid(draft.message_id, stamp_ms)
             return Effect(
-                wire.NewMessage(draft.message_id, facts.group_id, draft.encrypted_envelope, stamp_ms, actor.user_id),
-                MessagePosted(message_id=draft.message_id, server_timestamp=stamp_ms, seq=seq),
+                wire.NewMessage(message_id, facts.group_id, draft.encrypted_envelope, stamp_ms, actor.user_id),
+                MessagePosted(message_id=message_id, server_timestamp=stamp_ms, seq=seq),
             )
         case PostThread():
             at = wire.iso(draft.at_ms)
@@ -331,6 +346,21 @@ def _expire(draft: ExpireMedia, facts: Facts) -> Effect | OrbitalError:
     if medium.state is not MediaState.COMPLETE or (not draft.early and medium.expires_ms > draft.at_ms):
         return UploadEnded("There is nothing to expire.")
     return Effect(wire.MediaExpired(draft.media_id, medium.thread_id, wire.iso(draft.at_ms)))
+
+
+def _delete(draft: DeleteContent, facts: Facts) -> Effect | OrbitalError:
+    about = facts.about
+    if not isinstance(about, Deleting):
+        raise _wrong(draft)
+    if not facts.member:
+        return not_member()
+    if about.deleted:
+        return AlreadyDeleted(f"The {draft.kind.value} was deleted already.")
+    if not about.found:
+        return no_content()
+    if not about.own and not about.by_admin and facts.creator != draft.actor.key:
+        return not_author()
+    return Effect(wire.Deleted(draft.target_id, draft.kind.value, draft.actor.user_id))
 
 
 def _wrong(draft: AnyDraft) -> AssertionError:

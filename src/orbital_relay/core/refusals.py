@@ -77,6 +77,16 @@ def may_not_delete() -> Forbidden:
     return Forbidden("Only the member who uploaded a medium, and the group's founder and administrators, delete it.")
 
 
+def no_content() -> NotFound:
+    """Make the refusal for content to be deleted that does not exist."""
+    return NotFound("There is nothing of this kind with this id to delete.")
+
+
+def not_author() -> Forbidden:
+    """Make the refusal for deleting another member's content."""
+    return Forbidden("Only the author, and the group's founder and administrators, delete this.")
+
+
 def code_taken() -> Conflict:
     """Make the refusal for an invite code that another group has."""
     return Conflict("The invite code that was drawn is in use. Try again.")

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import msgspec
 
 from orbital_relay.model.people import GroupId, IdempotencyKey, MediaId, Principal, ThreadId, UserId
+
+
+class DeletableKind(Enum):
+    """Content that can be deleted; the values are those of `kind` in the event `deleted`."""
+
+    MESSAGE = "message"
+    THREAD = "thread"
+    REPLY = "reply"
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,6 +176,21 @@ class ExpireMedia(Draft, frozen=True, kw_only=True):
     early: bool = False
 
 
+class DeleteContent(Draft, frozen=True, kw_only=True):
+    """
+    Content whose author, or an administrator of the group, deletes it.
+
+    Attributes:
+        group_id: The group that it is in.
+        kind: What it is.
+        target_id: Its id. A thread is deleted with its replies, annotations and media.
+    """
+
+    group_id: GroupId
+    kind: DeletableKind
+    target_id: str
+
+
 class PostKeys(PostDraft, frozen=True, kw_only=True):
     """An envelope with keys for devices of a group."""
 
@@ -227,4 +252,5 @@ AnyDraft = (
     | PostRecord
     | AnnounceDevice
     | SetRole
+    | DeleteContent
 )

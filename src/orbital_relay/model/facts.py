@@ -88,7 +88,24 @@ class Annotating(msgspec.Struct, frozen=True):
     target: bool
 
 
-DraftFacts = Creation | Joining | Leaving | Appointing | MediumFacts | Announcing | Annotating | None
+class Deleting(msgspec.Struct, frozen=True):
+    """
+    Facts for `DeleteContent`.
+
+    Attributes:
+        found: Whether the group has the content.
+        deleted: Whether it had it, and it was deleted.
+        own: Whether the draft's actor is its author.
+        by_admin: Whether the draft's actor is an administrator of the group.
+    """
+
+    found: bool
+    deleted: bool = False
+    own: bool = False
+    by_admin: bool = False
+
+
+DraftFacts = Creation | Joining | Leaving | Appointing | MediumFacts | Announcing | Annotating | Deleting | None
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -145,6 +145,10 @@ class MediaStore(Protocol):
         """Answer `GET /api/threads/{thread_id}/media`, a page as `Store.groups_of` makes them."""
         ...
 
+    async def thread_folders(self, thread_id: ThreadId) -> list[str]:
+        """Return the folders with the bytes of a thread's media, without checking the caller."""
+        ...
+
     async def note_download(self, user: int, media_id: MediaId, *, now_ms: int) -> None:
         """Note that a user has a medium; saying so again changes nothing."""
         ...

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from orbital_relay.api import threads as api
 from orbital_relay.api.thread_annotations import Annotations
-from orbital_relay.model import GroupId, ThreadId
+from orbital_relay.model import DeletableKind, GroupId, ThreadId
 
 
 class ThreadStore(Protocol):
@@ -31,6 +32,18 @@ class ThreadStore(Protocol):
 
     async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> api.Replies:
         """Answer `GET /api/threads/{thread_id}/replies`."""
+        ...
+
+    async def content_group(self, user: int, kind: DeletableKind, target_id: str) -> GroupId | None:
+        """
+        Return the group of a message, a thread or a reply, also while the log keeps one that was deleted.
+
+        None when there is none of that kind with this id. Whether the user may see it is not checked.
+        """
+        ...
+
+    async def deleted_among(self, target_ids: Collection[str]) -> set[str]:
+        """Return those of some ids whose message, thread or reply was deleted while the log still holds its text."""
         ...
 
     async def thread_annotations(self, user: int, thread_id: ThreadId, *, after: int, limit: int) -> Annotations:

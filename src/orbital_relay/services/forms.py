@@ -95,13 +95,15 @@ def read_uuid(field: str, text: str) -> str:
     return found
 
 
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""For a random hexadecimal digit, one with the two bits of the variant set (RFC 9562 §4.1)."""
+
+
 def new_id() -> str:
     """Make a random UUID (RFC 9562 §5.4), at a third of the price of `uuid.uuid4`."""
-    raw = bytearray(urandom(16))
-    raw[6] = raw[6] & 0x0F | 0x40
-    raw[8] = raw[8] & 0x3F | 0x80
-    digits = raw.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    digits = urandom(16).hex()
+    variant = _VARIANTS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 # Chapter: once

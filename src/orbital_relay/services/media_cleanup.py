@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from orbital_relay.errors import UploadEnded
+from orbital_relay.errors import NotFound, UploadEnded
 from orbital_relay.model import (
     ExpireMedia,
 )
@@ -56,8 +56,8 @@ async def collect(room: MediaContext, *, sweep: bool) -> Collected:
         drafts = [ExpireMedia(actor=one.uploader, at_ms=now_ms, media_id=one.media_id) for one in due]
         outcomes = await asyncio.gather(*map(room.append, drafts), return_exceptions=True)
         for outcome in outcomes:
-            # Settled: another server's round was here first.
-            if isinstance(outcome, BaseException) and not isinstance(outcome, UploadEnded):
+            # Settled: another server's round was here first, or the thread was deleted.
+            if isinstance(outcome, BaseException) and not isinstance(outcome, UploadEnded | NotFound):
                 raise outcome
             found.expired += isinstance(outcome, Appended)
     while some := await room.rows.abort_resting(before_ms=now_ms - room.abandon_ms, limit=SOME):

@@ -198,7 +198,7 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     for table in (t.replies, t.thread_annotations):
         conn.execute(delete(table).where(table.c.thread.in_(threads)))
     conn.execute(delete(t.threads).where(t.threads.c.group == group))
-    for table in (t.records, t.announcements, t.push_positions, t.member_states):
+    for table in (t.records, t.announcements, t.push_positions, t.member_states, t.deleted_content):
         conn.execute(delete(table).where(table.c.group == group))
     conn.execute(delete(t.groups).where(_g.id == group))
     return True

@@ -154,7 +154,10 @@ def prune(conn: Connection, *, before_ms: int, limit: int, keys_before_ms: int |
             continue
         before = t.event_key(group, floor)
         conn.execute(delete(t.events).where(t.events.c.event_key > before, t.events.c.event_key <= last, ~kept))
-        conn.execute(update(t.groups).where(t.groups.c.id == group).values(floor_seq=last - t.event_key(group, 0)))
+        floor_seq = t.seq_of(last)
+        conn.execute(update(t.groups).where(t.groups.c.id == group).values(floor_seq=floor_seq))
+        gone = t.deleted_content.c
+        conn.execute(delete(t.deleted_content).where(gone.group == group, gone.seq <= floor_seq))
         dropped += last - before
     outlived = (
         select(t.events.c.event_key)

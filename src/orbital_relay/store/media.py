@@ -178,6 +178,8 @@ def media_of(conn: Connection, thread: int, *, now_ms: int, limit: int, offset: 
 
 def note_download(conn: Connection, user: int, media_id: str, *, now_ms: int) -> None:
     """Note that a user has a medium."""
+    # The row is kept until this is committed: its thread may be deleted right now.
+    conn.execute(select(t.media.c.id).where(t.media.c.media_id == media_id).with_for_update(read=True, key_share=True))
     row = _whole(conn, user, media_id)
     noted = t.media_downloads.c
     if conn.execute(select(noted.user).where(noted.media == row.id, noted.user == user)).one_or_none() is None:

@@ -324,6 +324,11 @@ class PostgresStore(SqlStore):
                 self._came_back()
                 self._stuck = False
                 return outcomes
+            except asyncpg.ForeignKeyViolationError:
+                # A reply in a thread that was deleted since it was remembered: read again, the thread is missing.
+                self._appender.forget()
+                if not left:
+                    raise
             except (*DRIVER, KeyTaken) as exc:
                 if left and (isinstance(exc, KeyTaken) or is_retryable(exc)):
                     continue

@@ -16,6 +16,7 @@ from orbital_relay.store import access as access_rows
 from orbital_relay.store import accounts as account_rows
 from orbital_relay.store import archive, log_ranges, marks
 from orbital_relay.store import claims as claim_rows
+from orbital_relay.store import deletion as deletion_rows
 from orbital_relay.store import directory as device_rows
 from orbital_relay.store import erasure as erasure_rows
 from orbital_relay.store import groups as group_rows
@@ -172,6 +173,8 @@ class SqlStore(ABC):
     thread = reading(media_rows.thread_with_media)
     replies = reading(thread_rows.replies)
     thread_annotations = reading(annotation_rows.thread_annotations)
+    content_group = reading(deletion_rows.content_group)
+    deleted_among = reading(deletion_rows.deleted_among)
     messages = reading(message_rows.messages)
     events = reading(log_rows.events)
 
@@ -226,6 +229,7 @@ class SqlStore(ABC):
     media_file = reading(media_rows.media_file)
     media_info = reading(media_rows.media_info)
     thread_media = reading(media_rows.thread_media)
+    thread_folders = reading(deletion_rows.thread_folders)
     note_download = writing(media_rows.note_download)
     quota = reading(media_rows.quota)
     due_media = reading(cleanup_rows.due_media)

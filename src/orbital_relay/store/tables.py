@@ -192,6 +192,19 @@ thread_annotations: Final = Table(
 )
 Index("thread_annotations_by_seq", thread_annotations.c.thread, thread_annotations.c.seq, unique=True)
 
+deleted_content: Final = Table(
+    "deleted_content",
+    metadata,
+    Column("target_id", Text, primary_key=True),
+    # `message`, `thread` or `reply`; see model.DeletableKind.
+    Column("kind", Text, nullable=False),
+    Column("group", RowId, ForeignKey("groups.id"), nullable=False),
+    # The number of the event `deleted`: the row leaves with it.
+    Column("seq", BigInteger, nullable=False),
+)
+"""What was deleted while the log may still hold its text: it is not pushed, and its missing row is no damage."""
+Index("deleted_content_by_seq", deleted_content.c.group, deleted_content.c.seq, unique=True)
+
 idempotency_keys: Final = Table(
     "idempotency_keys",
     metadata,

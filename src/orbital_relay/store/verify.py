@@ -10,8 +10,9 @@ from sqlalchemy import Connection, Row, func, or_, select
 
 from orbital_relay import wire
 from orbital_relay.core.chain import Chain, digest, first_prev
-from orbital_relay.model import MediaState
+from orbital_relay.model import DeletableKind, MediaState
 from orbital_relay.store import tables as t
+from orbital_relay.store.deletion import deleted_among, has_content
 
 PAGE_ROWS: Final = 500
 """Events held in memory at once."""
@@ -94,6 +95,7 @@ class _Check:
         self._joined: dict[str, int] = {}
         self._departed: set[str] = set()
         self._recorded: set[int] = set()
+        self._deleted: set[int] = set()
         self._epoch = 0
         self.events = 0
         self.findings: list[str] = []
@@ -142,22 +144,26 @@ class _Check:
             case wire.NewThread():
                 row = self._conn.execute(select(t.threads).where(t.threads.c.thread_id == data.thread_id)).one_or_none()
                 kept = None if row is None else (row.seq, row.encrypted_title, row.encrypted_body)
-                if kept != (seq, data.encrypted_title, data.encrypted_body):
+                if kept != (seq, data.encrypted_title, data.encrypted_body) and not self._gone(row, data.thread_id):
                     self._find(f"number {seq}: the thread {data.thread_id} is missing or differs")
             case wire.NewReply():
                 row = self._conn.execute(select(t.replies).where(t.replies.c.reply_id == data.reply_id)).one_or_none()
-                if row is None or (row.seq, row.encrypted_body) != (seq, data.encrypted_body):
+                same = row is not None and (row.seq, row.encrypted_body) == (seq, data.encrypted_body)
+                if not same and not self._gone(row, data.reply_id, data.thread_id):
                     self._find(f"number {seq}: the reply {data.reply_id} is missing or differs")
             case wire.NewAnnotation():
                 a = t.thread_annotations
                 row = self._conn.execute(select(a).where(a.c.annotation_id == data.annotation_id)).one_or_none()
                 kept = None if row is None else (row.seq, row.target_id, row.encrypted_body)
-                if kept != (seq, data.target_id, data.encrypted_body):
+                same = kept == (seq, data.target_id, data.encrypted_body)
+                if not same and not self._gone(row, data.target_id, data.thread_id):
                     self._find(f"number {seq}: the annotation {data.annotation_id} is missing or differs")
             case wire.MediaUploaded() | wire.MediaExpired():
                 self._medium(seq, data)
             case wire.NewRecord():
                 self._record(seq, data)
+            case wire.Deleted():
+                self._deletion(seq, data)
             case wire.MemberJoined():
                 self._joined[data.user_id] = seq
                 self._departed.discard(data.user_id)
@@ -166,6 +172,28 @@ class _Check:
                 self._departed.add(data.user_id)
             case _:
                 pass
+
+    def _gone(self, row: Row[Any] | None, *target_ids: str) -> bool:
+        """Return whether a row is missing because it, or what it belonged to, was deleted."""
+        return row is None and bool(deleted_among(self._conn, target_ids))
+
+    def _deletion(self, seq: int, data: wire.Deleted) -> None:
+        """Compare the event of a deletion with its note, and look for what it deleted."""
+        self._deleted.add(seq)
+        gone = t.deleted_content.c
+        note = self._conn.execute(select(gone.kind, gone.seq).where(gone.target_id == data.target_id)).one_or_none()
+        what = f"the {data.content_kind} {data.target_id}"
+        if note is None or (note.kind, note.seq) != (data.content_kind, seq):
+            self._find(f"number {seq}: the note that {what} was deleted is missing or differs")
+        if has_content(self._conn, DeletableKind(data.content_kind), data.target_id, group=self._group.id):
+            self._find(f"number {seq}: {what} was deleted, and is still there")
+
+    def _deletions(self) -> None:
+        """Look for notes of deletions that the log does not have."""
+        gone = t.deleted_content.c
+        for row in self._conn.execute(select(gone.target_id, gone.seq).where(gone.group == self._group.id)):
+            if row.seq not in self._deleted:
+                self._find(f"{row.target_id} was deleted with number {row.seq}, which is not a deletion in the log")
 
     def _record(self, seq: int, data: wire.NewRecord) -> None:
         self._recorded.add(seq)
@@ -195,6 +223,8 @@ class _Check:
 
     def _medium(self, seq: int, data: wire.MediaUploaded | wire.MediaExpired) -> None:
         row = self._conn.execute(select(t.media).where(t.media.c.media_id == data.media_id)).one_or_none()
+        if self._gone(row, data.thread_id):
+            return
         if row is None:
             self._find(f"number {seq}: the medium {data.media_id} is missing")
         elif isinstance(data, wire.MediaExpired):
@@ -215,6 +245,7 @@ class _Check:
             self._find(f"the epoch is {group.epoch_seq}, and the log says {self._epoch}")
         self._members()
         self._records()
+        self._deletions()
         counted = select(t.replies.c.thread, func.count().label("replies")).group_by(t.replies.c.thread).subquery()
         wrong = self._conn.execute(
             select(t.threads.c.thread_id)

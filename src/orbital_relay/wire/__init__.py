@@ -24,6 +24,7 @@ from orbital_relay.wire.client import (
 from orbital_relay.wire.events import (
     EPOCH_KINDS,
     EVENTS,
+    Deleted,
     EventData,
     IdentityChanged,
     MediaExpired,
@@ -66,6 +67,8 @@ from orbital_relay.wire.values import (
     is_uuid,
     iso,
     read_uuid,
+    timed_uuid,
+    uuid_time_ms,
 )
 
 __all__ = [
@@ -77,6 +80,7 @@ __all__ = [
     "AuthenticateData",
     "Authenticated",
     "ClientFrame",
+    "Deleted",
     "EventData",
     "FrameId",
     "GroupState",
@@ -128,4 +132,6 @@ __all__ = [
     "posted_frame",
     "read_uuid",
     "seal",
+    "timed_uuid",
+    "uuid_time_ms",
 ]

@@ -90,6 +90,16 @@ class MediaExpired(msgspec.Struct, frozen=True):
     expired_at: str
 
 
+class Deleted(msgspec.Struct, frozen=True):
+    """The member `by` deleted a message, a reply, or a thread with all that was in it."""
+
+    kind: ClassVar = "deleted"
+
+    target_id: str
+    content_kind: Annotated[str, _one_of("message", "thread", "reply")] = msgspec.field(name="kind")
+    by: str
+
+
 class MemberJoined(msgspec.Struct, frozen=True):
     """A user joined the group; event number 1 of a group is its creator's."""
 
@@ -173,6 +183,7 @@ EventData = (
     | NewRecord
     | RoleChanged
     | NewAnnotation
+    | Deleted
 )
 
 EVENTS: Final[dict[str, type[EventData]]] = {cls.kind: cls for cls in get_args(EventData)}

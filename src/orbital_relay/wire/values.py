@@ -38,6 +38,23 @@ def read_uuid(text: str) -> str | None:
     return lower if is_uuid(lower) else None
 
 
+def timed_uuid(uuid: str, at_ms: int) -> str:
+    """
+    Return a random UUID as one of version 7 (RFC 9562 §5.7), whose first 48 bits are a moment.
+
+    Args:
+        uuid: A UUID of version 4; 74 of its random bits remain.
+        at_ms: The moment, milliseconds since the epoch.
+    """
+    time = f"{at_ms:012x}"
+    return f"{time[:8]}-{time[8:]}-7{uuid[15:]}"
+
+
+def uuid_time_ms(uuid: str) -> int | None:
+    """Return the moment in a UUID of version 7, milliseconds since the epoch; None for another version."""
+    return int(uuid[:8] + uuid[9:13], 16) if uuid[14] == "7" else None
+
+
 def decoded_size(text: str) -> int:
     """Return how many bytes the base64 `text` stands for, without decoding it."""
     return len(text.rstrip("=")) * 3 // 4

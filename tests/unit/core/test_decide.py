@@ -22,6 +22,8 @@ from orbital_relay.model import (
     AnnounceDevice,
     AnyDraft,
     CreateGroup,
+    DeletableKind,
+    DeleteContent,
     ExpireMedia,
     FinishMedia,
     JoinGroup,
@@ -41,6 +43,7 @@ from orbital_relay.model.facts import (
     Announcing,
     Appointing,
     Creation,
+    Deleting,
     Facts,
     Joining,
     Leaving,
@@ -52,8 +55,11 @@ ANN = Principal(1, "ann-id", "ann", 4e9)
 BOB = Principal(2, "9f0c1d2e-0000-4000-8000-00000000000b", "bob", 4e9)
 AT_MS, STAMP_MS, SEQ = 1_700_000_000_000, 1_700_000_000_123, 7
 AT = "2023-11-14T22:13:20.000Z"
+RANDOM_ID = "9f0c1d2e-1234-4abc-9def-00000000000d"
+TIMED_ID = "018bcfe5-687b-7abc-9def-00000000000d"
+"""The same with version 7 and `STAMP_MS` (0x018bcfe5687b)."""
 
-MESSAGE = PostMessage(actor=ANN, at_ms=AT_MS, group_id="g", message_id="m", encrypted_envelope="AA")
+MESSAGE = PostMessage(actor=ANN, at_ms=AT_MS, group_id="g", message_id=RANDOM_ID, encrypted_envelope="AA")
 THREAD = PostThread(
     actor=ANN,
     at_ms=AT_MS,
@@ -118,6 +124,11 @@ def medium(**changes: Any) -> Facts:
     return facts(MediumFacts(**values | changes), **group)
 
 
+def deletion(kind: DeletableKind) -> DeleteContent:
+    """Draft a deletion by Ann."""
+    return DeleteContent(actor=ANN, at_ms=AT_MS, group_id="g", kind=kind, target_id="d")
+
+
 def effect_of(draft: AnyDraft, known: Facts) -> Effect:
     """Decide a draft that has to be accepted."""
     effect = decide(draft, known, seq=SEQ, stamp_ms=STAMP_MS)
@@ -130,8 +141,8 @@ def effect_of(draft: AnyDraft, known: Facts) -> Effect:
     [
         (
             MESSAGE,
-            wire.NewMessage("m", "g", "AA", STAMP_MS, ANN.user_id),
-            MessagePosted(message_id="m", server_timestamp=STAMP_MS, seq=SEQ),
+            wire.NewMessage(TIMED_ID, "g", "AA", STAMP_MS, ANN.user_id),
+            MessagePosted(message_id=TIMED_ID, server_timestamp=STAMP_MS, seq=SEQ),
         ),
         (
             THREAD,
@@ -282,6 +293,31 @@ def test_expire(actor: Principal, early: bool, expires_ms: int):
     assert effect_of(draft, known) == Effect(wire.MediaExpired("x", "t", AT))
 
 
+@pytest.mark.parametrize("kind", DeletableKind)
+@pytest.mark.parametrize(
+    "about, creator",
+    [
+        (Deleting(found=True, own=True), BOB.key),
+        (Deleting(found=True, by_admin=True), BOB.key),
+        (Deleting(found=True), ANN.key),
+    ],
+    ids=["author", "admin", "founder"],
+)
+def test_delete(kind: DeletableKind, about: Deleting, creator: int):
+    """[DCD11] The author, an administrator or the founder deletes content: the event says what, and who deleted it."""
+    known = Facts("g", creator, member=True, about=about)
+
+    assert effect_of(deletion(kind), known) == Effect(wire.Deleted("d", kind.value, ANN.user_id))
+
+
+def in_bobs(about: Deleting, *, member: bool = True) -> Facts:
+    """Return the facts of a deletion in Bob's group."""
+    return Facts("g", BOB.key, member=member, about=about)
+
+
+MESSAGE_GONE = deletion(DeletableKind.MESSAGE)
+NOT_AUTHOR = "Only the author, and the group's founder and administrators, delete this."
+NO_CONTENT = "There is nothing of this kind with this id to delete."
 NOT_MEMBER = "You are not a member of this group."
 NOT_ADMIN = "Only the founder and the administrators of the group remove others."
 NOT_FOUNDER = "Only the founder of the group removes administrators, and nobody removes the founder."
@@ -341,6 +377,10 @@ REFUSED = [
     (replace(EARLY, actor=BOB), medium(state=STORED), "FORBIDDEN", NOT_YOURS, {}),
     (EARLY, medium(), "CONFLICT", "There is nothing to expire.", {}),
     (DUE, medium(state=STORED, expires_ms=AT_MS + 1), "CONFLICT", "There is nothing to expire.", {}),
+    (MESSAGE_GONE, in_bobs(Deleting(found=True, own=True), member=False), "FORBIDDEN", NOT_MEMBER, {}),
+    (MESSAGE_GONE, in_bobs(Deleting(found=False, deleted=True)), "GONE", "The message was deleted already.", {}),
+    (MESSAGE_GONE, in_bobs(Deleting(found=False)), "NOT_FOUND", NO_CONTENT, {}),
+    (MESSAGE_GONE, in_bobs(Deleting(found=True)), "FORBIDDEN", NOT_AUTHOR, {}),
 ]
 
 
@@ -371,6 +411,7 @@ def test_the_last_place_is_given(draft: AnyDraft, about: Any):
     [
         *(GROUP, JOIN, leave(ANN, "x"), appoint(ANN, "x"), FINISH, CHANGE, ANNOTATION),
         ExpireMedia(actor=ANN, at_ms=0, media_id="x"),
+        deletion(DeletableKind.REPLY),
     ],
 )
 def test_facts_of_another_kind(draft: AnyDraft):

@@ -7,6 +7,7 @@ from orbital_relay.store import tables as t
 ERASED = {
     "announcements.group",
     "announcements.user",
+    "deleted_content.group",
     "devices.user",
     "groups.creator",
     "idempotency_keys.user",

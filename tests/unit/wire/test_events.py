@@ -100,6 +100,11 @@ DATA: list[tuple[Any, str, dict[str, Any]]] = [
         {"group_id": GROUP, "user_id": "u", "username": "ann", "role": "admin", "by": "v", "changed_at": AT},
     ),
     (
+        wire.Deleted("y", "reply", "u"),
+        "deleted",
+        {"target_id": "y", "kind": "reply", "by": "u"},
+    ),
+    (
         wire.NewAnnotation("n", "t", "y", "u", "ann", "KK", AT),
         "new_annotation",
         {

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital_relay.wire import decoded_size, encode_bytes, is_base64, is_uuid, iso, read_uuid
+from orbital_relay.wire import (
+    decoded_size,
+    encode_bytes,
+    is_base64,
+    is_uuid,
+    iso,
+    read_uuid,
+    timed_uuid,
+    uuid_time_ms,
+)
 
 UUID = "9f0c1d2e-0a4b-4c00-8000-00000000000b"
 
@@ -135,3 +144,17 @@ def test_no_base64(text: str):
 def test_forms_of_base64(text: str):
     """[WVAL9] Each length, padding and alphabet of RFC 4648 §4 and §5 is base64."""
     assert is_base64(text)
+
+
+@pytest.mark.parametrize("at_ms", [0, 1, 1_700_000_000_123, 2**48 - 1])
+def test_a_moment_in_a_uuid(at_ms: int):
+    """[WVAL10] A UUID of version 7 holds its moment and keeps the random bits; other versions hold none (RFC 9562)."""
+    random_id = str(uuid.uuid4())
+
+    timed_id = timed_uuid(random_id, at_ms)
+
+    assert uuid.UUID(timed_id).version == 7
+    assert uuid.UUID(timed_id).variant == uuid.RFC_4122
+    assert timed_id[15:] == random_id[15:]
+    assert is_uuid(timed_id)
+    assert (uuid_time_ms(timed_id), uuid_time_ms(random_id)) == (at_ms, None)

@@ -139,6 +139,9 @@ for await (const item of subscription) {
     case 'role_changed':
       same<typeof item.data.role, 'admin' | 'member'>();
       break;
+    case 'deleted':
+      same<typeof item.data.kind, 'message' | 'thread' | 'reply'>();
+      break;
     case 'new_annotation':
       console.log(item.data.target_id, item.data.encrypted_body);
       break;

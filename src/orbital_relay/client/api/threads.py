@@ -79,7 +79,24 @@ class ThreadRequests(Http):
                 return
             since = page.messages[-1].server_timestamp  # A page never ends between two of one stamp.
 
+    async def delete_message(self, message_id: str) -> None:
+        """
+        Delete a message; for its sender, and those who look after its group. A second time changes nothing.
+
+        Raises:
+            ApiError: With code `NOT_FOUND` when there is no such message, `FORBIDDEN` when it is another member's.
+        """
+        await self._act("DELETE", f"/v1/messages/{segment(message_id)}")
+
     # Public: threads
+
+    async def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread with its replies, annotations and media; for its author, otherwise as `delete_message`."""
+        await self._act("DELETE", f"/api/threads/{segment(thread_id)}")
+
+    async def delete_reply(self, reply_id: str) -> None:
+        """Delete a reply with its annotations; for its author, otherwise as `delete_message`."""
+        await self._act("DELETE", f"/api/replies/{segment(reply_id)}")
 
     async def create_thread(
         self,

@@ -12,6 +12,7 @@ from orbital_relay import wire
 from orbital_relay.client.errors import ClientError
 from orbital_relay.client.events import (
     MAX_SEQ,
+    Deleted,
     Event,
     IdentityChanged,
     MediaExpired,
@@ -140,6 +141,7 @@ _CLASSES: Final[dict[str, tuple[type[Any], msgspec.json.Decoder[Any]]]] = {
     wire.IdentityChanged.kind: (IdentityChanged, msgspec.json.Decoder(wire.IdentityChanged)),
     wire.NewKeys.kind: (NewKeys, msgspec.json.Decoder(wire.NewKeys)),
     wire.NewRecord.kind: (NewRecord, msgspec.json.Decoder(wire.NewRecord)),
+    wire.Deleted.kind: (Deleted, msgspec.json.Decoder(wire.Deleted)),
     wire.RoleChanged.kind: (RoleChanged, msgspec.json.Decoder(wire.RoleChanged)),
 }
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -50,10 +51,11 @@ class PushMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class PushCall(msgspec.Struct, frozen=True):
-    """One event that calls a device, and the message about it."""
+    """One event that calls a device, the message about it, and the ids of what it is about and its thread."""
 
     seq: int
     message: PushMessage
+    target_ids: tuple[str, ...]
 
     @property
     def subject(self) -> str:
@@ -75,11 +77,13 @@ class PushCall(msgspec.Struct, frozen=True):
 
 
 class _Posted(msgspec.Struct):
-    """The members of an event's `data` that decide whom it calls."""
+    """The members of an event's `data` that decide whom it calls, and whether it was deleted."""
 
     author_id: str | None = None
     sender_id: str | None = None
+    message_id: str | None = None
     thread_id: str | None = None
+    reply_id: str | None = None
     author_username: str | None = None
 
 
@@ -88,18 +92,31 @@ _encode = msgspec.json.Encoder().encode
 
 
 def calls(events: Iterable[Event], claim: ClaimedPush, *, now_ms: int) -> list[PushCall]:
-    """
-    Return the calls for a page of events, in order: for each thread the last event that calls the device.
-
-    An event that is left out for a later one has a smaller number, so a position that moves from call to call skips
-    no event without a push message.
-    """
-    last: dict[str, PushCall] = {}
+    """Return a call for each event of a page that calls the device, in order."""
+    found = []
     for event in events:
         if wire.kind_of(event.frame) not in KINDS or now_ms - event.stamp_ms > KEEP_S * 1000:
             continue
         call = _call(event, claim.user_id)
         if call.message.author_id != claim.user_id and not _muted(call.message, claim.preferences):
+            found.append(call)
+    return found
+
+
+def collapse(found: Iterable[PushCall], deleted: AbstractSet[str]) -> list[PushCall]:
+    """
+    Return the calls to make, in order: for each thread the last one whose content was not deleted.
+
+    A call that is left out for a later one has a smaller number, so a position that moves from call to call skips
+    no event without a push message.
+
+    Args:
+        found: The calls of a page of events.
+        deleted: Ids of messages, replies and threads that were deleted.
+    """
+    last: dict[str, PushCall] = {}
+    for call in found:
+        if deleted.isdisjoint(call.target_ids):
             last[call.subject] = call
     return sorted(last.values(), key=lambda each: each.seq)
 
@@ -107,6 +124,9 @@ def calls(events: Iterable[Event], claim: ClaimedPush, *, now_ms: int) -> list[P
 def _call(event: Event, user_id: UserId) -> PushCall:
     frame = wire.open_frame(event.frame)
     posted = _decode_posted(frame.data)
+    # A message that a reply refers to is another one.
+    own = posted.message_id if frame.type == "new_message" else posted.reply_id
+    target_ids = tuple(each for each in (own, posted.thread_id) if each is not None)
     message = PushMessage(
         type=frame.type,
         group_id=event.group_id,
@@ -118,7 +138,7 @@ def _call(event: Event, user_id: UserId) -> PushCall:
         author_username=posted.author_username,
         data=frame.data,
     )
-    return PushCall(event.seq, message)
+    return PushCall(event.seq, message, target_ids)
 
 
 def _muted(message: PushMessage, preferences: PushPreferences) -> bool:

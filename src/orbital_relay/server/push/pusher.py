@@ -14,7 +14,7 @@ from orbital_relay.errors import NotFound, OrbitalError, PositionLost
 from orbital_relay.model import ClaimedPush, Event, GroupId, PushOutcome
 from orbital_relay.ports import Clock, Store
 from orbital_relay.server.push.encryption import seal
-from orbital_relay.server.push.messages import PushCall, bare, calls, payload
+from orbital_relay.server.push.messages import PushCall, bare, calls, collapse, payload
 from orbital_relay.server.push.quiet import quiet_until_ms
 from orbital_relay.server.push.sender import Sender, Sent
 
@@ -167,7 +167,10 @@ class Pusher:
                 return True
 
     async def _send(self, work: _Work, group_id: GroupId, events: list[Event]) -> bool:
-        chosen = calls(events, work.claim, now_ms=self._clock.wall_ms())
+        found = calls(events, work.claim, now_ms=self._clock.wall_ms())
+        # Read just before they are sent: what was deleted while the device waited calls it no more.
+        targets = {target_id for call in found for target_id in call.target_ids}
+        chosen = collapse(found, await self._store.deleted_among(targets) if targets else frozenset())
         threads = {call.message.thread_id for call in chosen if call.message.thread_id is not None}
         titles = await self._store.thread_titles(threads) if threads else {}
         for call in chosen:

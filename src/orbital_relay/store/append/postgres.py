@@ -41,7 +41,7 @@ class PostgresConnection(Protocol):
 
 
 MOST_REMEMBERED: Final = 50_000
-"""Threads whose group is kept in memory; it never changes in one database. About 10 MB."""
+"""Threads whose group is kept in memory; while a thread exists, it does not change. About 10 MB."""
 
 # In the order of their row numbers, as every transaction here does: two of them never wait for each other in a ring.
 # NO KEY UPDATE is what the UPDATE below takes anyway; it lets foreign keys of other transactions through.
@@ -130,7 +130,12 @@ class PostgresAppender:
         self._threads: dict[str, tuple[int, str]] = {}
 
     def forget(self) -> None:
-        """Clear the memory: a new connection may lead to a promoted replica, with other threads in its rows."""
+        """
+        Clear the memory of threads.
+
+        A new connection may lead to a promoted replica, with other threads in its rows, and a thread may have been
+        deleted: then the foreign key of its reply's row refuses the transaction.
+        """
         self._threads.clear()
 
     async def posts(
@@ -159,7 +164,7 @@ class PostgresAppender:
         return outcomes
 
     async def _threads_of(self, raw: PostgresConnection, drafts: Sequence[BulkDraft]) -> dict[str, tuple[int, str]]:
-        """Return row number and group of the threads that are replied in; neither ever changes."""
+        """Return row number and group of the threads that are replied in; of a thread that exists, neither changes."""
         known = self._threads
         asked = {draft.thread_id for draft in drafts if isinstance(draft, PostReply)}
         if new := [thread_id for thread_id in asked if thread_id not in known]:

@@ -13,6 +13,7 @@ from orbital_relay.model import (
     AnnounceDevice,
     AnyDraft,
     CreateGroup,
+    DeleteContent,
     ExpireMedia,
     FinishMedia,
     JoinGroup,
@@ -39,6 +40,7 @@ from orbital_relay.model.facts import (
 )
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import GroupRow
+from orbital_relay.store.append.deletion import delete_content, deletion_facts
 from orbital_relay.store.append.media import expire_medium, finish_medium, medium_facts
 from orbital_relay.store.thread_annotations import add_annotation, has_target
 
@@ -89,7 +91,7 @@ def group_id_of(conn: Connection, draft: AnyDraft) -> str:
             if found is None:
                 raise no_media()
             return str(found)
-        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup() | SetRole():
+        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup() | SetRole() | DeleteContent():
             return draft.group_id
         case PostKeys() | PostRecord() | AnnounceDevice():
             return draft.group_id
@@ -142,6 +144,8 @@ def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: boo
             about = _leaving(conn, draft, group)
         case SetRole():
             about = Appointing(_named(conn, draft, group))
+        case DeleteContent():
+            about = deletion_facts(conn, draft, group.id, by_admin=is_admin(conn, group.id, draft.actor.key))
         case FinishMedia() | ExpireMedia():
             about = medium_facts(conn, draft.media_id, admin=_by_admin(conn, draft, group))
         case _:
@@ -226,6 +230,8 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
             finish_medium(conn, draft, seq=seq)
         case ExpireMedia():
             expire_medium(conn, draft)
+        case DeleteContent():
+            delete_content(conn, draft, group.id, seq=seq)
         case _:
             assert_never(draft)
     if effect.creator is not None:

@@ -11,7 +11,7 @@ import pytest
 from orbital_relay import wire
 from orbital_relay.model import ClaimedPush, Event, GroupId, PushPreferences, PushTarget, UserId
 from orbital_relay.server.push.encryption import PAYLOAD_BYTES
-from orbital_relay.server.push.messages import KEEP_S, bare, calls, payload
+from orbital_relay.server.push.messages import KEEP_S, bare, calls, collapse, payload
 
 NOW_MS = 1_800_000_000_000
 GROUP = GroupId("6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11")
@@ -22,8 +22,11 @@ def _event(seq: int, data: Any, *, age_s: int = 0) -> Event:
     return Event(GROUP, seq, stamp_ms, wire.seal(data, group_id=GROUP, seq=seq, stamp_ms=stamp_ms, prev="p" * 43))
 
 
-def _reply(seq: int, thread: str = "t", author: str = "ben", body: str = "Ym9keQ==", **more: Any) -> Event:
-    return _event(seq, wire.NewReply(f"r{seq}", thread, author, author, body, "2026-05-04T12:00:00.000Z"), **more)
+def _reply(
+    seq: int, thread: str = "t", author: str = "ben", body: str = "Ym9keQ==", message: str | None = None, **more: Any
+) -> Event:
+    at = "2026-05-04T12:00:00.000Z"
+    return _event(seq, wire.NewReply(f"r{seq}", thread, author, author, body, at, message_id=message), **more)
 
 
 def _claim(**muted: Any) -> ClaimedPush:
@@ -34,9 +37,28 @@ def test_the_last_of_each_thread_calls():
     """[PUSH4] Of the events of a thread the last one calls, and the calls are in the order of the log."""
     events = [_reply(1, "a"), _reply(2, "b"), _reply(3, "a"), _reply(4, "c"), _reply(5, "b", "ada")]
 
-    found = calls(events, _claim(), now_ms=NOW_MS)
+    found = collapse(calls(events, _claim(), now_ms=NOW_MS), set())
 
     assert [(call.seq, call.subject) for call in found] == [(2, "b"), (3, "a"), (4, "c")]
+
+
+def test_deleted_content_calls_nobody():
+    """[DELETED19] Content that was deleted, or whose thread was, calls no device; the last of what is left does."""
+    events = [
+        _reply(1, "a"),
+        _reply(2, "a"),
+        _reply(3, "b"),
+        _event(4, wire.NewThread("c", GROUP, "ben", "ben", "dGl0", "Ym9k", "x")),
+        _event(5, wire.MediaUploaded("p", "b", "ben", "bWV0YQ==", 10, "x")),
+        _event(6, wire.NewMessage("m1", GROUP, "ZW52", 1, "ben")),
+        _event(7, wire.NewMessage("m2", GROUP, "ZW52", 1, "ben")),
+        _reply(8, "d", message="m2"),
+    ]
+    found = calls(events, _claim(), now_ms=NOW_MS)
+
+    left = collapse(found, {"r2", "b", "c", "m2", "another"})
+
+    assert [call.seq for call in left] == [1, 6, 8]
 
 
 def test_own_events_call_nobody():

@@ -59,6 +59,7 @@ class _Home:
         self.limits: list[int] = []
         self.outcomes: list[PushOutcome] = []
         self.full = False
+        self.deleted: set[str] = set()
         self.send: Callable[[], Awaitable[Sent]] = self._sent
         self.results: Counter[str] = Counter()
         home: Any = self
@@ -81,6 +82,9 @@ class _Home:
         if isinstance(answer, Exception):
             raise answer
         return answer  # type: ignore[no-any-return]
+
+    async def deleted_among(self, target_ids: set[str]) -> set[str]:
+        return self.deleted & target_ids
 
     async def store_outcomes(self, outcomes: list[PushOutcome]) -> None:
         if self.full:
@@ -205,3 +209,14 @@ async def test_calls_at_a_time():
     assert home.limits == [MOST_CALLED]
     assert len(home.claims) == 40 - MOST_CALLED
     await home.pusher.close()
+
+
+async def test_a_text_that_was_deleted_while_the_device_waited():
+    """[DELETED19] What was deleted since it was posted is not sent, and the device's position moves past it."""
+    home = _Home(_claim(), reads=[_page(2)])
+    home.deleted = {"m"}
+
+    await home.call()
+
+    assert home.results == {}
+    assert home.outcomes == [PushOutcome(number=1, reached={GROUP: 2})]

@@ -9,10 +9,10 @@ import msgspec
 from orbital_relay.api.fields import JsonSafeInt, Uuid
 from orbital_relay.api.messages import MessageBody, MessagePosted, Messages
 from orbital_relay.errors import Conflict, EpochChanged, Forbidden, NotFound, PayloadTooLarge
-from orbital_relay.model import GroupId
+from orbital_relay.model import DeletableKind, GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.memory import MADE_BYTES
-from orbital_relay.services import messages
+from orbital_relay.services import deletion, messages
 from orbital_relay.services.forms import read_uuid
 from orbital_relay.services.posting import POST_MESSAGE
 
@@ -79,4 +79,22 @@ async def list_messages(call: Call, query: MessageQuery) -> Reply:
     return Reply(200, page)
 
 
-ENDPOINTS: Final = (post_message, list_messages)
+@endpoint(
+    "DELETE",
+    "/v1/messages/{message_id}",
+    tag=_TAG,
+    answers=[Answer(204, "The message is deleted, or was before.")],
+    errors=[Forbidden, NotFound],
+)
+async def delete_message(call: Call) -> Reply:
+    """
+    Delete a message; for its sender, the group's founder and administrators.
+
+    It is not listed any more. Emits `deleted`, once; a repeated request gets the same response. The log keeps the
+    message until its retention ends; from then on the response is 404.
+    """
+    await deletion.delete(call.server.services, call.principal, DeletableKind.MESSAGE, call.uuid("message_id", str))
+    return Reply(204)
+
+
+ENDPOINTS: Final = (post_message, list_messages, delete_message)

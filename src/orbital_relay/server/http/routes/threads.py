@@ -17,11 +17,11 @@ from orbital_relay.api.threads import (
     ThreadWithMedia,
 )
 from orbital_relay.errors import Conflict, EpochChanged, Forbidden, NotFound, PayloadTooLarge
-from orbital_relay.model import GroupId, ThreadId
+from orbital_relay.model import DeletableKind, GroupId, ThreadId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES
-from orbital_relay.services import threads
+from orbital_relay.services import deletion, threads
 from orbital_relay.services.posting import POST_REPLY, POST_THREAD
 
 _TAG: Final = "Threads"
@@ -139,4 +139,50 @@ async def post_reply(call: Call, body: ReplyBody) -> Reply:
     return Reply.json(appended.receipt, status=201)
 
 
-ENDPOINTS: Final = (create_thread, list_threads, show_thread, list_replies, post_reply)
+@endpoint(
+    "DELETE",
+    "/api/threads/{thread_id}",
+    tag=_TAG,
+    answers=[Answer(204, "The thread is deleted, or was before.")],
+    errors=[Forbidden, NotFound],
+)
+async def delete_thread(call: Call) -> Reply:
+    """
+    Delete a thread with its replies, annotations and media; for its author, the group's founder and administrators.
+
+    It is in no list any more. Emits `deleted`, once; a repeated request gets the same response. The log keeps what it
+    holds of the thread until its retention ends.
+    """
+    await deletion.delete_thread(
+        call.server.services, call.server.media, call.principal, call.uuid("thread_id", ThreadId)
+    )
+    return Reply(204)
+
+
+@endpoint(
+    "DELETE",
+    "/api/replies/{reply_id}",
+    tag=_TAG,
+    answers=[Answer(204, "The reply is deleted, or was before.")],
+    errors=[Forbidden, NotFound],
+)
+async def delete_reply(call: Call) -> Reply:
+    """
+    Delete a reply with its annotations; for its author, the group's founder and administrators.
+
+    The thread counts it no longer. Emits `deleted`, once; a repeated request gets the same response. The log keeps the
+    reply until its retention ends.
+    """
+    await deletion.delete(call.server.services, call.principal, DeletableKind.REPLY, call.uuid("reply_id", str))
+    return Reply(204)
+
+
+ENDPOINTS: Final = (
+    create_thread,
+    list_threads,
+    show_thread,
+    list_replies,
+    post_reply,
+    delete_thread,
+    delete_reply,
+)

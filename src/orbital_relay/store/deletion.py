@@ -1,0 +1,135 @@
+"""Content that can be deleted, and what was: where a message, a thread or a reply is, by its id."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import assert_never
+
+import msgspec
+from sqlalchemy import Connection, exists, select
+
+from orbital_relay import wire
+from orbital_relay.model import DeletableKind, GroupId
+from orbital_relay.store import tables as t
+from orbital_relay.store.paging import batched
+from orbital_relay.store.threads import thread_group
+
+_e, _g = t.events.c, t.groups.c
+
+
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message in the log: its event's key, its id, and the id of the user who sent it."""
+
+    event_key: int
+    message_id: str
+    sender_id: str
+
+
+class _Data(msgspec.Struct):
+    """The members of a message that name it and its author."""
+
+    message_id: str
+    sender_id: str
+
+
+_decode_data = msgspec.json.Decoder(_Data).decode
+
+
+def find_message(conn: Connection, message_id: str, *, group: int) -> StoredMessage | None:
+    """
+    Return a message of a group that is listed and in the log.
+
+    The id has the message's stamp, and no two events of a group share one: that is one look-up in an index.
+    """
+    at_ms = wire.uuid_time_ms(message_id)
+    if at_ms is None:
+        return None
+    row = conn.execute(
+        select(_e.event_key, _e.frame).where(_e.group == group, t.MESSAGES_ONLY, _e.stamp_ms == at_ms)
+    ).one_or_none()
+    if row is None:
+        return None
+    data = _decode_data(wire.open_frame(bytes(row.frame)).data)
+    return StoredMessage(row.event_key, message_id, data.sender_id) if data.message_id == message_id else None
+
+
+def content_group(conn: Connection, user: int, kind: DeletableKind, target_id: str) -> GroupId | None:
+    """Return the group that content is in, or was in until it was deleted; None when nothing has this id."""
+    gone = t.deleted_content.c
+    was_in = (
+        select(_g.group_id)
+        .join(t.deleted_content, gone.group == _g.id)
+        .where(gone.target_id == target_id, gone.kind == kind.value)
+    )
+    found = conn.execute(was_in).scalar_one_or_none()
+    if found is not None:
+        return GroupId(found)
+    match kind:
+        case DeletableKind.THREAD:
+            return thread_group(conn, target_id)
+        case DeletableKind.REPLY:
+            found = conn.execute(
+                select(_g.group_id)
+                .join(t.threads, t.threads.c.group == _g.id)
+                .join(t.replies, t.replies.c.thread == t.threads.c.id)
+                .where(t.replies.c.reply_id == target_id)
+            ).scalar_one_or_none()
+            return None if found is None else GroupId(found)
+        case DeletableKind.MESSAGE:
+            return _message_group(conn, user, target_id)
+        case _:
+            assert_never(kind)
+
+
+def _message_group(conn: Connection, user: int, message_id: str) -> GroupId | None:
+    """Return the group of a message: one of the user's, or else of all."""
+    at_ms = wire.uuid_time_ms(message_id)
+    if at_ms is None:
+        return None
+    own = exists().where(t.members.c.group == _g.id, t.members.c.user == user)
+    # An event key for each group that has a message of that stamp: one look-up in the index for a group.
+    at_once = (
+        select(_g.id, _g.group_id)
+        .join(t.events, _e.group == _g.id)
+        .where(t.MESSAGES_ONLY, _e.stamp_ms == at_ms, _g.last_stamp_ms >= at_ms)
+    )
+    for whose in (at_once.where(own), at_once.where(~own)):
+        for row in conn.execute(whose).all():
+            if find_message(conn, message_id, group=row.id) is not None:
+                return GroupId(row.group_id)
+    return None
+
+
+def has_content(conn: Connection, kind: DeletableKind, target_id: str, *, group: int) -> bool:
+    """Return whether a group still has content that was deleted; for a message, whether it is still listed."""
+    match kind:
+        case DeletableKind.MESSAGE:
+            return find_message(conn, target_id, group=group) is not None
+        case DeletableKind.THREAD:
+            which = select(t.threads.c.id).where(t.threads.c.thread_id == target_id)
+        case DeletableKind.REPLY:
+            which = select(t.replies.c.id).where(t.replies.c.reply_id == target_id)
+        case _:
+            assert_never(kind)
+    return conn.execute(which).one_or_none() is not None
+
+
+def thread_folders(conn: Connection, thread_id: str) -> list[str]:
+    """Return the folders with the bytes of a thread's media."""
+    m = t.media.c
+    folders = (
+        select(m.folder)
+        .join(t.threads, t.threads.c.id == m.thread)
+        .where(t.threads.c.thread_id == thread_id, m.has_bytes == 1)
+        .order_by(m.id)
+    )
+    return [str(folder) for folder in conn.execute(folders).scalars()]
+
+
+def deleted_among(conn: Connection, target_ids: Collection[str]) -> set[str]:
+    """Return those of some ids whose content was deleted."""
+    gone = t.deleted_content.c
+    found: set[str] = set()
+    for some in batched(target_ids, 500):
+        found.update(conn.execute(select(gone.target_id).where(gone.target_id.in_(some))).scalars())
+    return found
