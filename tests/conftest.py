@@ -28,7 +28,9 @@ from tests.support.redis import Redis
 from tests.support.server import SERVE, Server
 
 # A machine that is busy with other tests is slow, not wrong; and a failure says how to have it again.
-hypothesis.settings.register_profile("orbital", deadline=None, print_blob=True)
+hypothesis.settings.register_profile(
+    "orbital", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orbital"))
 
 # Every httpx call that names no timeout shares one `Timeout` object. Its 5 s are too few for a busy machine.
