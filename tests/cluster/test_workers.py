@@ -111,14 +111,15 @@ Reported = dict[tuple[str, str], float]
 async def _report(server: Server) -> Reported:
     """Return each worker's samples, summed over the other labels: `{(name, worker): value}`."""
     found: Reported = {}
-    async with asyncio.timeout(60):
+    # A connection may reach a worker that is frozen: then another is tried.
+    expires_s = 5
+    async with asyncio.timeout(240):
         while True:
             try:
-                async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as http:
+                async with httpx.AsyncClient(base_url=server.url, timeout=expires_s, trust_env=False) as http:
                     text = (await http.get("/metrics")).text
                 break
             except httpx.TransportError:
-                # The connection reached a worker that is frozen or has ended.
                 continue
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -129,7 +130,7 @@ async def _report(server: Server) -> Reported:
 
 async def _whole_report(server: Server, workers: set[str]) -> Reported:
     """Return the first report of all `workers`: one that took longer than a second to reply was left out before."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while True:
             reported = await _report(server)
             if {worker for _, worker in reported} == workers:

@@ -15,7 +15,7 @@ WATCH_S: Final = 5.0
 COUNT_S: Final = 60.0
 """How often users, groups and events are counted."""
 COMPARE_S: Final = 5.0
-"""How often the heads of live groups are compared with the store's, when there are other servers."""
+"""Time between two comparisons of the live groups' heads with the store, when there are other servers."""
 CLOCK_BEAT_S: Final = 60.0
 """How often the clock is checked and its heartbeat stored, or as often as the log is pruned if that is sooner."""
 CLOSE_WAIT_S: Final = 2.0
