@@ -1,6 +1,4 @@
 /** @orbital-relay/e2ee: end-to-end encryption for Orbital, as docs/reference/encryption.md describes it. */
-export * from './annotation-fold.js';
-export * from './annotation-kinds.js';
 export * from './bytes.js';
 export * from './errors.js';
 export * from './formats/content.js';
