@@ -54,6 +54,7 @@ class SocketListener(Listener):
     def attach(self, writer: SocketWriter) -> Outgoing:
         """Write to an open connection from now on."""
         self._outgoing = outgoing = Outgoing(writer, self._route)
+        self.send = writer.write
         self.deflate = writer.deflate
         self.last_stamp_ms = self._relay.ephemeral_ms()
         return outgoing

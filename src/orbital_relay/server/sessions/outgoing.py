@@ -26,15 +26,14 @@ class Outgoing:
         """
         Args:
             writer: The connection's.
-            set_route: Called with what writes whole frames from now on: the writer itself while nothing waits here, so
-                that fan-out calls it without a call in between, else `send`.
+            set_route: Called with what writes whole frames from now on, each time when that changes: the writer itself
+                while nothing waits here, so that fan-out calls it without a call in between, else `send`.
         """
         self.writer = writer
         self._set_route = set_route
         self.size_bytes = 0
         self._frames: list[bytes] = []
         self._due = False
-        set_route(writer.write)
 
     def put(self, frame: bytes) -> None:
         """Enqueue the text of a frame."""
