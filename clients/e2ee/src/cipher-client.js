@@ -2,6 +2,7 @@
 import { foldAnnotations } from './annotation-fold.js';
 import { writeAnnotation } from './annotation-kinds.js';
 import { utf8, uuidBytes } from './bytes.js';
+import { isLeftForLater, isRetryable } from './delivering.js';
 import { E2eeError, isCode } from './errors.js';
 import { fetchFile, filesInMemory } from './files.js';
 import { KINDS } from './formats/content.js';
@@ -327,8 +328,7 @@ export class GroupCipher {
       try {
         await this.#device.flush(this.groupId);
       } catch (error) {
-        // A person decides; or the log has not reached the epoch that the server names.
-        if (!isLater(error) && !isCode(error, 'stopped') && !isCode(error, 'epoch_changed')) throw error;
+        if (!isLeftForLater(error)) throw error;
       }
       this.#wake();
       if (this.#closed) return;
@@ -353,11 +353,8 @@ export class GroupCipher {
     try {
       await this.#device.flush(this.groupId);
     } catch (error) {
-      if (!isLater(error) && !isCode(error, 'epoch_changed')) throw error;
+      if (!isRetryable(error) && !isCode(error, 'epoch_changed')) throw error;
     }
     return key;
   }
 }
-
-/** @param {unknown} error @returns {boolean} Whether the SDK says that the same request may succeed later. */
-const isLater = (error) => /** @type {any} */ (error)?.retryable === true;

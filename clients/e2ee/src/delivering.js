@@ -47,6 +47,16 @@ export async function claim(cx, group, devices) {
   return new Map(bundles.map((bundle) => [nameOf(bundle), bundle]));
 }
 
+/** @param {unknown} error @returns {boolean} Whether the SDK says that the same request may succeed later. */
+export const isRetryable = (error) => /** @type {any} */ (error)?.retryable === true;
+
+/**
+ * @param {unknown} error What ended a `flush`.
+ * @returns {boolean} Whether the rest stays in the outbox for another one: the server cannot be reached, a person decides first, or the log has not reached
+ *   the epoch that the server names.
+ */
+export const isLeftForLater = (error) => isRetryable(error) || isCode(error, 'stopped') || isCode(error, 'epoch_changed');
+
 /** @param {Promise<{seq: number}>} posted @returns {Promise<number | null>} Null when the server has another body under the key: our own earlier attempt. */
 export async function ignoreConflict(posted) {
   try {

@@ -1,5 +1,6 @@
 /** Linking: a device of a person admits a new device of the same person, by a code that the new one shows. */
 import { fromBase64, random, toBase64, toHex } from './bytes.js';
+import { isLeftForLater } from './delivering.js';
 import { E2eeError, isCode } from './errors.js';
 // biome-ignore format: a list is read across the line
 import {
@@ -309,7 +310,7 @@ export class DeviceLink {
         await this.#member.flush(group);
       } catch (error) {
         // The records stay in the outbox, and each group sends its own when it is open.
-        if (/** @type {any} */ (error)?.retryable !== true && !isCode(error, 'stopped') && !isCode(error, 'epoch_changed')) throw error;
+        if (!isLeftForLater(error)) throw error;
       }
     }
     return { number: await linkNumber(row.code, row.sealed), groups: row.groups };

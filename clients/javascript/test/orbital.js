@@ -72,8 +72,11 @@ export class Orbital {
         return (await fetch(`${this.url}/health/ready`).catch(() => null))?.ok;
       },
       'ready',
-      60_000,
-    );
+      120_000,
+    ).catch(async (error) => {
+      await this.kill();
+      throw error;
+    });
     return this;
   }
 

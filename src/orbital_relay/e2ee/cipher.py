@@ -24,7 +24,7 @@ from orbital_relay.e2ee.member import GroupDevice, NewPart, now_ms
 from orbital_relay.e2ee.ports import DeviceStore
 from orbital_relay.e2ee.rows import MARKS, Item
 from orbital_relay.e2ee.texts import uuid_bytes
-from orbital_relay.e2ee.transport import SdkRelay, log_event
+from orbital_relay.e2ee.transport import SdkRelay, is_left_for_later, log_event
 from orbital_relay.e2ee.unit import Unit
 
 TICK_S: Final = 1.0
@@ -313,14 +313,8 @@ class GroupCipher:
             await self._device.tick(self.group_id)
             try:
                 await self._device.flush(self.group_id)
-            except Unreachable:
-                pass
-            except ApiError as exc:
-                if not exc.retryable:
-                    raise
-            except E2eeError as exc:
-                # A person decides; or the log has not reached the epoch that the server names.
-                if exc.code not in {"stopped", "epoch_changed"}:
+            except (ApiError, Unreachable, E2eeError) as exc:
+                if not is_left_for_later(exc):
                     raise
             self._news.set()
             await asyncio.sleep(TICK_S)

@@ -28,6 +28,7 @@ from orbital_relay.e2ee.member import GroupDevice
 from orbital_relay.e2ee.outbox import QueuedRecord, enqueue, new_key
 from orbital_relay.e2ee.rows import MARKS
 from orbital_relay.e2ee.state import Context, load_roster
+from orbital_relay.e2ee.transport import is_left_for_later
 from orbital_relay.e2ee.unit import RowTable, Unit
 
 CODE_MS: Final = 10 * 60 * 1000
@@ -353,11 +354,6 @@ class DeviceLink:
         """Send the record of a group, or leave it in the outbox, which the group sends when it is open."""
         try:
             await self._device.flush(group)
-        except Unreachable:
-            pass
-        except ApiError as exc:
-            if not exc.retryable:
-                raise
-        except E2eeError as exc:
-            if exc.code not in {"stopped", "epoch_changed"}:
+        except (ApiError, Unreachable, E2eeError) as exc:
+            if not is_left_for_later(exc):
                 raise

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from orbital_relay.client import ApiError, Event, Orbital
+from orbital_relay.client import ApiError, Event, Orbital, Unreachable
 from orbital_relay.client.api.bodies import annotations_path, reply_path
 from orbital_relay.e2ee.enrolment import Start
 from orbital_relay.e2ee.errors import E2eeError
@@ -23,6 +23,17 @@ from orbital_relay.e2ee.texts import from_base64, to_base64
 
 GROUP_FIELD: Final = {"new_message": "conversation_id", "new_thread": "group_id", "new_keys": "group_id"}
 """The field in which the body of a post names its group, where its path does not."""
+
+
+def is_left_for_later(error: ApiError | Unreachable | E2eeError) -> bool:
+    """
+    Return whether what a `flush` has not sent stays in the outbox for another one.
+
+    The server cannot be reached, a person decides first, or the log has not reached the epoch that the server names.
+    """
+    if isinstance(error, ApiError):
+        return error.retryable
+    return isinstance(error, Unreachable) or error.code in {"stopped", "epoch_changed"}
 
 
 class _Seq(msgspec.Struct):
