@@ -580,5 +580,5 @@ def test_a_listener_that_is_gone_is_not_marked_behind(hub):
 
 def test_a_listener_implements_its_notifications():
     """[HUB1] A listener must implement its notifications: the base class is abstract."""
-    with pytest.raises(TypeError, match="lost'?, '?reset'?, '?send"):
+    with pytest.raises(TypeError, match=r"lost'?, '?reset'?, '?send"):
         Listener(1, "ada")
