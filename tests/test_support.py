@@ -17,12 +17,14 @@ import pytest
 from tests.conftest import REQUEST_S
 from tests.support import published
 from tests.support.client import link, opaque
+from tests.support.fork_server import fork_server
 from tests.support.locks import lasting_locks
 from tests.support.postgres import Postgres
 from tests.support.process import Gone, Program, until
 from tests.support.programs import CHECKOUT
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
+from tests.support.server import Server
 from tests.support.tokens import sign
 
 
@@ -225,3 +227,43 @@ def test_the_default_deadline_of_a_request():
     """[STEADY4] A request of httpx that names no timeout has a deadline for a busy machine, not the library's 5 s."""
     with httpx.Client() as client:
         assert client.timeout == httpx.Timeout(REQUEST_S)
+
+
+# Servers that are forked
+
+
+@pytest.mark.skipif(fork_server() is None, reason="the system has no `pidfd_open`")
+def test_a_forked_server(tmp_path: Path):
+    """[FORKED1] A server that is forked has its own settings, output, session and exit status, and may be killed."""
+    one, other = (Server(tmp_path / name).start() for name in ("one", "other"))
+
+    assert "fork_server" in Path(f"/proc/{one.pid}/cmdline").read_text()
+    assert os.getsid(one.pid) == one.pid
+    assert (one.data_dir / "orbital.db").exists()
+    assert f":{one.port}" in one.program.text
+    assert f":{one.port}" not in other.program.text
+    one.kill()
+    assert (one.program.wait(), one.program.alive) == (-9, False)
+    assert one.restart().close() == 0
+    assert other.close() == 0
+
+
+@pytest.mark.skipif(fork_server() is None, reason="the system has no `pidfd_open`")
+def test_a_server_that_is_not_forked(tmp_path: Path):
+    """[FORKED2] A server with a variable that only a new interpreter or library reads is started, not forked."""
+    server = Server(tmp_path, env={"TZ": "Asia/Tokyo"}).start()
+
+    assert "fork_server" not in Path(f"/proc/{server.pid}/cmdline").read_text()
+    assert server.close() == 0
+
+
+@pytest.mark.skipif(fork_server() is None, reason="the system has no `pidfd_open`")
+def test_a_forked_server_that_refuses(tmp_path: Path):
+    """[FORKED3] A forked server that refuses its settings ends with the status and the words of one that is started."""
+    forked, started = (
+        Server(tmp_path, env={"ORBITAL_DRAIN_SECONDS": "never", **more}).launch() for more in ({}, {"TZ": "UTC"})
+    )
+
+    assert forked.wait() == started.wait() == 1
+    assert forked.lines == started.lines
+    assert "ORBITAL_DRAIN_SECONDS" in forked.text

@@ -92,6 +92,7 @@ FAMILIES = {
     "FIGNODE": "figures in Node",
     "FITS": "the page: room for files",
     "FMT": "end-to-end encryption: formats",
+    "FORKED": "forked servers of the tests",
     "FORM": "the form of what is sent",
     "FRAMES": "stamps in the store and in a cluster",
     "FRM": "Python SDK: frames",

@@ -16,6 +16,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.fork_server import ForkedProcess
+
 _running: weakref.WeakSet[Program] = weakref.WeakSet()
 
 
@@ -46,14 +48,26 @@ class Program:
         cwd: Path | None = None,
         user: str | None = None,
         stdin: bool = False,
+        process: ForkedProcess | None = None,
     ) -> None:
+        """
+        Start it, or keep watch over `process`, which runs it already.
+
+        Args:
+            command: The program and its arguments.
+            env: Its environment; that of the tests if None.
+            cwd: Its folder.
+            user: The user that it runs as.
+            stdin: Whether it has a standard input, for `say`.
+            process: The program, if something else has started it.
+        """
         self.command = [str(part) for part in command]
         self.lines: list[str] = []
         self.awaited = False
         """Whether somebody sent a signal to the program, or waited for its end: then an end is no surprise."""
         self._said = threading.Condition()
         self._over = False
-        self._process = subprocess.Popen(
+        self._process = process or subprocess.Popen(
             self.command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.fork_server import fork_server, is_orbital
 from tests.support.locks import lasting_locks
 from tests.support.process import Gone, Program, until
 from tests.support.programs import CHECKOUT
@@ -135,22 +136,16 @@ class Server:
             self._past += self._program.lines
         self._ready = False
         # Settings come from the test alone: what the machine has set for an Orbital of its own is not meant here.
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("ORBITAL_") and name not in {"PORT", "DATABASE_URL", "REDIS_URL", "JWT_SECRET"}
+        env = {
+            **{name: value for name, value in os.environ.items() if not is_orbital(name)},
+            "PYTHONUNBUFFERED": "1",
+            "ORBITAL_DATA_DIR": str(self.data_dir),
+            **self.env,
+            "PORT": str(self.port),
         }
-        self._program = Program(
-            [*self._command, *self.args],
-            env={
-                **inherited,
-                "PYTHONUNBUFFERED": "1",
-                "ORBITAL_DATA_DIR": str(self.data_dir),
-                **self.env,
-                "PORT": str(self.port),
-            },
-            cwd=CHECKOUT,
-        )
+        parent = fork_server() if self._command == SERVE else None
+        forked = parent.start(["serve", *self.args], env, CHECKOUT) if parent and parent.serves(env) else None
+        self._program = Program([*self._command, *self.args], env=env, cwd=CHECKOUT, process=forked)
         return self._program
 
     def wait_ready(self, *, deadline_s: float = 120) -> None:
