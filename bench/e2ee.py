@@ -1,31 +1,44 @@
 """
-Figures of end-to-end encryption in Python: operations a second, and bytes a message.
+Figures of end-to-end encryption in Python, as a line of JSON with the names of clients/e2ee/scripts/figures.js.
 
     .venv/bin/python bench/e2ee.py
 
-The time is the processor's, of all threads of this process: what else the machine does is not in it.
+The time is the processor's, of all threads of this process: other work on the machine is not in it.
+`npm run figures` in clients/e2ee compares them with Node's and Chromium's.
 """
 
 import asyncio
+import json
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from orbital_relay.e2ee.chain import SenderChain, decrypt, encrypt, skdm_of
 from orbital_relay.e2ee.crypto.curve import SigningKey
-from orbital_relay.e2ee.crypto.hpke import open_sealed, public_of, seal
+from orbital_relay.e2ee.crypto.hpke import public_of, seal
 from orbital_relay.e2ee.formats.content import Content, ContentKind, write_content
 from orbital_relay.e2ee.formats.envelope import Envelope, write_envelope
 from orbital_relay.e2ee.formats.sender_key import read_sender_key_message
 from orbital_relay.e2ee.safety import safety_number
+from orbital_relay.e2ee.stores.memory import MemoryStore
 from orbital_relay.e2ee.stores.sqlcipher import SqlcipherStore
 from orbital_relay.e2ee.texts import uuid_text
 
-ROUNDS = 1_000
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.e2ee import FakeRelay, enter, say
+
+ROUNDS = 200
 MEMBERS = 50
+TEXT = "A short text of a family."
+
+
+def timed(start: float) -> float:
+    """Return the milliseconds of processor time since `start`, which is of `time.process_time`."""
+    return (time.process_time() - start) * 1_000
 
 
 def each(times: int, work: Callable[[], object]) -> float:
@@ -33,16 +46,11 @@ def each(times: int, work: Callable[[], object]) -> float:
     start = time.process_time()
     for _ in range(times):
         work()
-    return (time.process_time() - start) / times * 1_000
+    return timed(start) / times
 
 
-def show(what: str, ms: float) -> None:
-    """Print one figure."""
-    print(f"{what:<58} {ms:8.2f} ms {1_000 / ms:8,.0f} /s")
-
-
-def in_memory(rounds: int) -> None:
-    """Measure the cryptography alone."""
+def steps(rounds: int) -> dict[str, float]:
+    """Measure the steps in memory: milliseconds of each one; `envelope` and `distribution` are bytes of one message."""
     signing = SigningKey.generate()
     begin = SenderChain(
         distribution=os.urandom(16),
@@ -56,7 +64,7 @@ def in_memory(rounds: int) -> None:
         group=uuid_text(os.urandom(16)),
         context=os.urandom(16),
         at=1_800_000_000_000,
-        body=b"A short text of a family.",
+        body=TEXT.encode(),
         head_seq=4711,
         head_hash=os.urandom(16),
         nonce=os.urandom(16),
@@ -67,72 +75,93 @@ def in_memory(rounds: int) -> None:
         message, chains["sending"] = encrypt(chains["sending"], signing, write_content(content))
         sent.append(message)
 
-    show("encrypt a short text", each(rounds, one))
+    encryption = each(rounds, one)
     waiting = iter(sent)
 
     def other() -> None:
         _, chains["reading"] = decrypt(chains["reading"], read_sender_key_message(next(waiting)))
 
-    show("decrypt it", each(rounds, other))
-    seed, info, pairwise = os.urandom(32), os.urandom(66), os.urandom(250)
-    public = public_of(seed)
-    sealing = each(max(1, rounds // 10), lambda: seal(public, info, pairwise))
-    sealed = seal(public, info, pairwise)
-    show("seal keys for one device (X-Wing)", sealing)
-    show("open them", each(max(1, rounds // 10), lambda: open_sealed(seed, info, sealed)))
-    show(f"seal keys for {MEMBERS - 1} devices, after a removal", (MEMBERS - 1) * sealing)
+    decryption = each(rounds, other)
+    public, info, pairwise = public_of(os.urandom(32)), os.urandom(66), os.urandom(250)
     keys = [signing.public_key], [SigningKey.generate().public_key]
     users = [uuid_text(os.urandom(16)) for _ in keys]
-    show("a safety number", each(3, lambda: safety_number(users[0], keys[0], users[1], keys[1])))
-    print(f"{len(write_envelope(Envelope(content=sent[0])))} bytes: the envelope of a short text")
-    print(f"{len(skdm_of(begin))} bytes: a distribution message; {len(sealed)} bytes: 250 bytes, sealed")
+    return {
+        "encrypt": encryption,
+        "decrypt": decryption,
+        "seal": each(max(1, rounds // 10), lambda: seal(public, info, pairwise)),
+        "compare": each(3, lambda: safety_number(users[0], keys[0], users[1], keys[1])),
+        "envelope": len(write_envelope(Envelope(content=sent[0]))),
+        "distribution": len(skdm_of(begin)),
+    }
 
 
-async def in_a_group(rounds: int) -> None:
-    """Measure members with encrypted files, on a relay in memory."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.support.e2ee import FakeRelay, message, new_family
+async def grown(relay: FakeRelay, members: int, stores: list[Any]) -> tuple[str, list[Any]]:
+    """Make a group of `members` people and one more; the first two have the stores and process everything."""
+    devices = [await relay.device(uuid_text(os.urandom(16)), store=store) for store in stores]
+    devices += [await relay.device(uuid_text(os.urandom(16))) for _ in range(members + 1 - len(devices))]
+    founder, *others = devices
+    group = relay.new_group(founder.me.user)
+    await founder.found(group)
+    await relay.wait_idle(group, [founder])
+    for member in others:
+        await enter(relay, group, founder, member)
+        await relay.deliver(founder, group)
+    await relay.wait_idle(group, devices[:2])
+    return group, devices
 
+
+async def in_a_group(members: int, rounds: int, stores: list[Any]) -> dict[str, float]:
+    """
+    Measure two members of a group: what a text costs, and what a removal costs those that are left.
+
+    Args:
+        members: That are left after the removal.
+        rounds: Texts.
+        stores: Of the two members.
+
+    Returns:
+        Milliseconds: `send`, to draft, seal and post one text; `receive`, to process it; `renew`, a new chain for all
+        the others with its first text; `removal`, to process the removal, the new keys and that text.
+    """
     relay = FakeRelay()
+    group, [ada, ben, *others] = await grown(relay, members, stores)
+    await say(ada, group, "x")
+    await relay.deliver(ben, group)
+    start = time.process_time()
+    for _ in range(rounds):
+        await say(ada, group, TEXT)
+    send = timed(start) / rounds
+    start = time.process_time()
+    await relay.deliver(ben, group)
+    receive = timed(start) / rounds
+    await relay.wait_idle(group, [ada, ben])
+    last = others[-1].me.user
+    await ada.revoke(group, last)
+    await ada.flush(group)
+    relay.leave(group, last)
+    await relay.deliver(ada, group)
+    start = time.process_time()
+    await say(ada, group, TEXT)
+    renew = timed(start)
+    start = time.process_time()
+    await relay.deliver(ben, group)
+    return {"send": send, "receive": receive, "renew": renew, "removal": timed(start)}
+
+
+async def in_files(members: int, rounds: int) -> dict[str, float]:
+    """Measure two members with encrypted files."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
-            SqlcipherStore(Path(folder, "ada.db"), os.urandom(32)) as ada_store,
-            SqlcipherStore(Path(folder, "ben.db"), os.urandom(32)) as ben_store,
+            SqlcipherStore(Path(folder, "ada.db"), os.urandom(32)) as ada,
+            SqlcipherStore(Path(folder, "ben.db"), os.urandom(32)) as ben,
         ):
-            users = [uuid_text(os.urandom(16)) for _ in range(MEMBERS + 1)]
-            ada = await relay.device(users[0], store=ada_store)
-            ben = await relay.device(users[1], store=ben_store)
-            others = [await relay.device(user) for user in users[2:]]
-            group = await new_family(relay, [ada, ben, *others])
-            await ada.draft(group, "new_message", message("x"))
-            await ada.flush(group)
-            await relay.deliver(ben, group)
-            start = time.process_time()
-            for _ in range(rounds):
-                await ada.draft(group, "new_message", message("A short text of a family."))
-            await ada.flush(group)
-            show(
-                "draft, seal and post a short text, in the encrypted file",
-                (time.process_time() - start) / rounds * 1_000,
-            )
-            start = time.process_time()
-            await relay.deliver(ben, group)
-            reading = (time.process_time() - start) / rounds * 1_000
-            show("take it in, in the encrypted file", reading)
-            await relay.wait_idle(group)
-            await ada.revoke(group, users[-1])
-            await ada.flush(group)
-            relay.leave(group, users[-1])
-            await relay.deliver(ada, group)
-            await ada.draft(group, "new_message", message("without"))
-            start = time.process_time()
-            await ada.flush(group)
-            show(f"a new chain for {MEMBERS - 1} devices and the first text", (time.process_time() - start) * 1_000)
-            start = time.process_time()
-            await relay.deliver(ben, group)
-            show("take in removal, keys and text", (time.process_time() - start) * 1_000)
+            return await in_a_group(members, rounds, [ada, ben])
 
 
 if __name__ == "__main__":
-    in_memory(ROUNDS)
-    asyncio.run(in_a_group(ROUNDS // 5))
+    measured = {
+        "steps": steps(5 * ROUNDS),
+        "memory": asyncio.run(in_a_group(MEMBERS, ROUNDS, [MemoryStore(), MemoryStore()])),
+        "stored": asyncio.run(in_files(MEMBERS, ROUNDS)),
+    }
+    print(json.dumps(measured))

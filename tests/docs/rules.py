@@ -90,6 +90,7 @@ FAMILIES = {
     "EXA": "examples of the Python SDK",
     "FAILBAN": "the fail2ban filter",
     "FIGNODE": "figures in Node",
+    "FIGPAGE": "figures in a page, beside those of Node and Python",
     "FITS": "the page: room for files",
     "FMT": "end-to-end encryption: formats",
     "FORKED": "forked servers of the tests",

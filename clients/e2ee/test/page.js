@@ -1,6 +1,6 @@
 /** What runs in the page: the store's contract, and a family on IndexedDB. Bundled by browser.test.js. */
 import { TABLES, Unit, hasNativeMlKem, indexedDbStore, memoryStore } from '../src/index.js';
-import { figures } from '../scripts/figures.js';
+import { figures, groupFigures } from '../scripts/figures.js';
 import { FakeRelay, codes, newFamily, say, texts } from './relay.js';
 import { storeContract } from './store-contract.js';
 
@@ -93,4 +93,9 @@ globalThis.upgraded = async () => {
 /** After a reload: what the store holds is there. */
 globalThis.again = async (group) => (await (await indexedDbStore('family')).list('items', group)).length;
 
-globalThis.figures = () => figures(300, () => performance.now());
+/** What figures-page.js measures; `processor` is exposed to the page. */
+globalThis.figures = async (members, rounds) => ({
+  steps: await figures(5 * rounds, globalThis.processor),
+  memory: await groupFigures(members, rounds, [memoryStore(), memoryStore()], globalThis.processor),
+  stored: await groupFigures(members, rounds, [await indexedDbStore('ada'), await indexedDbStore('ben')], globalThis.processor),
+});
