@@ -35,8 +35,8 @@ function processes(root) {
 /** @param {number} root @returns {number} Milliseconds of processor time of it and its descendants. */
 function processorOf(root) {
   let nanoseconds = 0;
+  // The first number is the time on a processor (Linux, Documentation/scheduler/sched-stats.rst).
   for (const pid of processes(root))
-    // The first number is the time on a processor (Linux, Documentation/scheduler/sched-stats.rst).
     for (const thread of unlessEnded(() => readdirSync(`/proc/${pid}/task`), []))
       nanoseconds += Number(content(`/proc/${pid}/task/${thread}/schedstat`).split(' ')[0]);
   return nanoseconds / 1e6;
