@@ -87,6 +87,7 @@ FAMILIES = {
     "ERR": "errors over HTTP",
     "ERRORS": "values that the database cannot hold",
     "EVT": "events on the socket",
+    "EXPORT": "the export of an account",
     "EXA": "examples of the Python SDK",
     "FAILBAN": "the fail2ban filter",
     "FIGNODE": "figures in Node",

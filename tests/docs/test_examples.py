@@ -25,7 +25,7 @@ from orbital_relay.server.edge.deflate import deflated_text_frame
 from tests.docs import reading
 from tests.docs.console import open_page
 from tests.support import fronts, programs
-from tests.support.client import Person
+from tests.support.client import PASSWORD, Person
 from tests.support.process import Program
 from tests.support.programs import CHECKOUT
 from tests.support.server import Server
@@ -92,6 +92,27 @@ async def test_wscat_page(server: Server, shell: Callable[..., Program]):
             await asyncio.to_thread(program.wait_for, answer)
 
     assert not any('"type":"error"' in line for line in program.lines)
+
+
+async def test_export_page(server: Server, shell: Callable[..., Program], tmp_path: Path):
+    """[DOCS31] The commands of the page about one's data download the export, and the media that it names."""
+    blocks = reading.examples(HOW_TO / "take-your-data-with-you.md")
+    async with await Person.sign_up(server.url) as ada:
+        group = await ada.make_group()
+        thread_id, media_id = (await ada.open_thread(group))["thread_id"], str(uuid.uuid4())
+        upload = {"media_id": media_id, "thread_id": thread_id, "chunk_index": "0", "total_chunks": "1"}
+        upload |= {"encrypted_metadata": "bWV0YQ==", "encryption_iv": "aXY="}
+        await ada.ask("POST", "/api/media/upload", expect=201, data=upload, files={"chunk": ("chunk", b"photo")})
+        commands = (f"cd {tmp_path}", blocks["export"], blocks["export-media"], "echo done")
+        program = shell(server, *commands, NAME=ada.username, PASSWORD=PASSWORD)
+        await asyncio.to_thread(program.wait_for, "^done$")
+
+    lines = [json.loads(line) for line in (tmp_path / "orbital.ndjson").read_text("utf-8").splitlines()]
+    assert [line["type"] for line in lines if line["type"] in {"account", "thread", "medium", "end"}] == [
+        *("account", "thread", "medium", "end")
+    ]
+    assert any('"type":"end"' in line for line in program.lines)
+    assert (tmp_path / f"{media_id}.enc").read_bytes() == b"photo"
 
 
 @pytest.mark.browser

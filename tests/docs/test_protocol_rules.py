@@ -13,6 +13,7 @@ from orbital_relay import config, errors, wire
 from orbital_relay.core import session
 from orbital_relay.server.auth import authenticator
 from orbital_relay.server.http import endpoint
+from orbital_relay.server.limits import policy
 from orbital_relay.server.sessions import greeting
 from tests.docs import pages, rules
 from tests.support.programs import CHECKOUT
@@ -167,6 +168,7 @@ def test_close_codes():
         (r"logins \| \d+ in 15 minutes; (\d+) in all", config.Settings().login_ceiling),
         (r"signups \| (\d+) in", config.Settings().signup_limit),
         (r"tries to join \| (\d+) in", config.Settings().join_limit),
+        (r"exports of an account \| (\d+) an hour", policy.EXPORT_LIMIT),
         (r"other requests \| (\d+) a minute", config.Settings().request_limit),
         (r"frames \| (\d+) a second", config.Settings().frame_rate),
         (r"frames \| \d+ a second, (\d+) at once", 2 * config.Settings().frame_rate),

@@ -189,10 +189,11 @@ ONES = (
     "/api/admin/storage",
     "/api/admin/health",
 )
-# A download is a stream, measured with its non-readers, and a mailbox has one message of 64 KiB at most; the rest is
-# the server's own and has no user's content.
+# A download is a stream, measured with its non-readers, and so is an export (EXPORT7); a mailbox has one message of
+# 64 KiB at most; the rest is the server's own and has no user's content.
 OTHERS = {
     "/api/about",
+    "/api/account/export",
     "/api/media/{media_id}/download",
     "/v1/provision/{mailbox}",
     "/health/live",

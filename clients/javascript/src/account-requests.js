@@ -1,8 +1,12 @@
 /** Requests about the caller's account: sign-up, login, password, sessions, deletion. Loaded with the rest of the REST side. */
+import { OrbitalError, wrap } from './errors.js';
 import { PushRequests } from './push-requests.js';
 
-/** @import {About, IssuedToken, LoggedIn, LoginBody, LoginSession, OwnAccount, SignedUp} from './api-types.js' */
+/** @import {About, ExportLine, IssuedToken, LoggedIn, LoginBody, LoginSession, OwnAccount, SignedUp} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
+
+/** The longest line of an export that is read; the server's are below 1.5 MiB. */
+const MAX_LINE = 4 * 1024 * 1024;
 
 /** The account of the client's token. A method that ends the present token uses the one that it is given from there on. */
 export class AccountRequests extends PushRequests {
@@ -73,6 +77,37 @@ export class AccountRequests extends PushRequests {
   /** Get a newer token without the password; it is used from here on. @returns {Promise<IssuedToken>} */
   async renewSession() {
     return this.#enter(await this.json('POST', '/api/session/renew', 'token'));
+  }
+
+  /**
+   * Iterate over everything that the account can read, as the server has it; one line at a time is in memory. The last line has the type `end`.
+   *
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {AsyncGenerator<ExportLine, void, undefined>}
+   * @throws {OrbitalError} `TOO_MANY_REQUESTS` after 5 exports in an hour; `NETWORK` when the export was cut off, behind the lines before it.
+   */
+  async *eachExportLine({ signal } = {}) {
+    const { body } = await this.request('GET', '/api/account/export', { signal, timeoutMs: 0 });
+    const reader = /** @type {ReadableStream<Uint8Array>} */ (body).getReader();
+    const decoder = new TextDecoder();
+    try {
+      for (let rest = '', next; !(next = await reader.read()).done; ) {
+        const lines = (rest + decoder.decode(next.value, { stream: true })).split('\n');
+        rest = /** @type {string} */ (lines.pop());
+        if (rest.length > MAX_LINE) throw new OrbitalError('NETWORK', `a line of the export is longer than ${MAX_LINE} characters`);
+        for (const line of lines) {
+          const found = JSON.parse(line);
+          yield found;
+          if (found.type === 'end') return;
+        }
+      }
+    } catch (cause) {
+      signal?.throwIfAborted();
+      throw wrap('NETWORK', cause);
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+    throw new OrbitalError('NETWORK', 'the export was cut off: its last line is missing');
   }
 
   /** Delete the account; it cannot be undone. @param {string} password @returns {Promise<void>} */

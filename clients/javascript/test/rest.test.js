@@ -321,6 +321,46 @@ test('[ITR4] eachEvent and eachMessage continue after the last number and the la
   assert.deepEqual(seqs, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
 });
 
+test('[SDKREST11] eachExportLine yields each line, however it is cut on the way, and is an error without the last one', async () => {
+  const lines = [
+    { type: 'begin', data: { format: 1 } },
+    { type: 'event', data: { text: 'Großmutter 👵'.repeat(900) } },
+    { type: 'end', data: { counts: { begin: 1, event: 1 } } },
+  ];
+  let text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+  server.intercept = ({ path }, _answer, response) => {
+    assert.equal(path, '/api/account/export');
+    response.writeHead(200, { 'Content-Type': 'application/x-ndjson' });
+    const bytes = Buffer.from(text);
+    for (let at = 0; at < bytes.length; at += 17) response.write(bytes.subarray(at, at + 17));
+    response.end();
+    return true;
+  };
+  const read = async () => {
+    const found = [];
+    try {
+      for await (const line of api.eachExportLine()) found.push(line);
+    } catch (error) {
+      return [found, error.code];
+    }
+    return [found, undefined];
+  };
+  assert.deepEqual(await read(), [lines, undefined]);
+  for (const rest of ['', '{"type":"end"', '<html>\n', 'x'.repeat(5 * 1024 * 1024)]) {
+    text = `${lines
+      .slice(0, 2)
+      .map((line) => JSON.stringify(line))
+      .join('\n')}\n${rest}`;
+    assert.deepEqual(await read(), [lines.slice(0, 2), 'NETWORK'], rest.slice(0, 20));
+  }
+  const abort = new AbortController();
+  const begun = api.eachExportLine({ signal: abort.signal });
+  assert.deepEqual((await begun.next()).value, lines[0]);
+  await begun.return();
+  abort.abort(new Error('stopped'));
+  await assert.rejects(api.eachExportLine({ signal: abort.signal }).next(), { message: 'stopped' });
+});
+
 test('[ITR2] eventPage returns the header values of the page', async () => {
   server.intercept = (_call, _answer, response) => (
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'X-Last-Seq': '9', 'X-Has-More': 'true' }).end('{"a":1}\n'), true

@@ -18,6 +18,7 @@ from orbital_relay.api.admin import (
     UserEntries,
     UserEntry,
 )
+from orbital_relay.api.exports import ExportLine
 from orbital_relay.api.groups import (
     Group,
     GroupCreated,
@@ -70,6 +71,7 @@ __all__ = [
     "ChunkStored",
     "Device",
     "Devices",
+    "ExportLine",
     "Fetched",
     "Group",
     "GroupCreated",

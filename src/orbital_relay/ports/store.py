@@ -6,6 +6,7 @@ from typing import Protocol
 
 from orbital_relay.ports.accounts import Accounts, Invitations
 from orbital_relay.ports.directory import KeyDirectory
+from orbital_relay.ports.exports import ExportStore
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log, LogRetention
@@ -51,6 +52,7 @@ class Store(
     IdempotencyKeys,
     RevocationStore,
     PushStore,
+    ExportStore,
     Database,
     Protocol,
 ):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, case, exists, func, select, update
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, case, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from orbital_relay import wire
@@ -67,40 +69,39 @@ def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     """Answer `GET /api/groups/{group_id}/members`, in the order of joining."""
     group = require_member(conn, user, group_id)
     creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == group)).scalar_one()
-    length = func.length(t.users.c.username) * NAME_FACTOR + func.length(t.users.c.public_key)
-    joined = t.users.join(t.members, t.members.c.user == t.users.c.id)
-    keys = (
-        select(t.users.c.id, length)
-        .select_from(joined)
-        .where(t.members.c.group == group)
-        .order_by(t.members.c.joined_seq)
-    )
+    here = t.members.c.group == group
+    keys = select(t.users.c.id, MEMBER_LENGTH).select_from(_joined).where(here).order_by(t.members.c.joined_seq)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(
-        select(
-            t.users.c.id,
-            t.users.c.user_id,
-            t.users.c.username,
-            t.users.c.public_key,
-            t.members.c.joined_ms,
-            t.members.c.admin,
-        )
-        .select_from(joined)
-        .where(t.members.c.group == group, t.users.c.id.in_(numbers))
+        select(*MEMBER_COLUMNS)
+        .select_from(_joined)
+        .where(here, t.users.c.id.in_(numbers))
         .order_by(t.members.c.joined_seq)
     )
-    return Members(
-        members=[
-            Member(
-                user_id=row.user_id,
-                username=row.username,
-                public_key=as_sent(row.public_key.encode()),
-                joined_at=wire.iso(row.joined_ms),
-                role=role_of(creator=row.id == creator, admin=row.admin == 1),
-            )
-            for row in rows
-        ],
-        has_more=has_more,
+    return Members(members=[member_of(row, creator=creator) for row in rows], has_more=has_more)
+
+
+_joined = t.users.join(t.members, t.members.c.user == t.users.c.id)
+
+MEMBER_LENGTH: Final = func.length(t.users.c.username) * NAME_FACTOR + func.length(t.users.c.public_key)
+MEMBER_COLUMNS: Final = (
+    t.users.c.id,
+    t.users.c.user_id,
+    t.users.c.username,
+    t.users.c.public_key,
+    t.members.c.joined_ms,
+    t.members.c.admin,
+)
+
+
+def member_of(row: Row[*tuple[Any, ...]], *, creator: int) -> Member:
+    """Return a member as lists have it, of a row of `MEMBER_COLUMNS`; `creator` is the founder's row number."""
+    return Member(
+        user_id=row.user_id,
+        username=row.username,
+        public_key=as_sent(row.public_key.encode()),
+        joined_at=wire.iso(row.joined_ms),
+        role=role_of(creator=row.id == creator, admin=row.admin == 1),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
 
 from orbital_relay import wire
 from orbital_relay.api.keys import RosterRecord, RosterRecords
@@ -19,25 +21,26 @@ def records(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     r = t.records.c
     keys = select(r.id, func.length(r.record)).where(r.group == group).order_by(r.seq)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
-    rows = conn.execute(
-        select(t.records, func.coalesce(r.author_id, t.users.c.user_id).label("named"))
-        .join(t.users, t.users.c.id == r.author)
-        .where(r.id.in_(numbers))
-        .order_by(r.seq)
-    )
-    return RosterRecords(
-        records=[
-            RosterRecord(
-                record_id=row.record_id,
-                group_id=group_id,
-                author_id=row.named,
-                record=row.record,
-                created_at=wire.iso(row.created_ms),
-                seq=row.seq,
-            )
-            for row in rows
-        ],
-        has_more=has_more,
+    rows = conn.execute(record_rows().where(r.id.in_(numbers)).order_by(r.seq))
+    return RosterRecords(records=[record_of(row, group_id) for row in rows], has_more=has_more)
+
+
+def record_rows() -> Select[Any]:
+    """Select what `record_of` reads."""
+    r = t.records.c
+    named = func.coalesce(r.author_id, t.users.c.user_id).label("named")
+    return select(t.records, named).join(t.users, t.users.c.id == r.author)
+
+
+def record_of(row: Row[*tuple[Any, ...]], group_id: str) -> RosterRecord:
+    """Return a record as lists have it."""
+    return RosterRecord(
+        record_id=row.record_id,
+        group_id=group_id,
+        author_id=row.named,
+        record=row.record,
+        created_at=wire.iso(row.created_ms),
+        seq=row.seq,
     )
 
 

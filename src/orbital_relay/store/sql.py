@@ -19,6 +19,7 @@ from orbital_relay.store import claims as claim_rows
 from orbital_relay.store import deletion as deletion_rows
 from orbital_relay.store import directory as device_rows
 from orbital_relay.store import erasure as erasure_rows
+from orbital_relay.store import exports as export_rows
 from orbital_relay.store import groups as group_rows
 from orbital_relay.store import invitations as invitation_rows
 from orbital_relay.store import keys as key_rows
@@ -239,6 +240,13 @@ class SqlStore(ABC):
     known_chunks = reading(cleanup_rows.known_chunks)
     chunks_after = reading(cleanup_rows.chunks_after)
     held = reading(cleanup_rows.held)
+
+    # Chapter: exports
+
+    export_account = reading(export_rows.export_account)
+    export_subscriptions = reading(export_rows.export_subscriptions)
+    export_group = reading(export_rows.export_group)
+    export_page = reading(export_rows.export_page)
 
     # Chapter: backups
 

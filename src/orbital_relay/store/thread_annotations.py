@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, exists, func, insert, or_, select
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, Select, exists, func, insert, or_, select
 
 from orbital_relay import wire
 from orbital_relay.api.thread_annotations import Annotation, Annotations
@@ -45,28 +47,33 @@ def add_annotation(conn: Connection, draft: PostAnnotation, *, seq: int) -> None
 def thread_annotations(conn: Connection, user: int, thread_id: str, *, after: int, limit: int) -> Annotations:
     """Answer `GET /api/threads/{thread_id}/annotations`, in the order of the log."""
     thread = require_thread(conn, user, thread_id)
-    length = func.length(_a.encrypted_body) + func.length(_a.author_username) * NAME_FACTOR
-    keys = select(_a.id, length).where(_a.thread == thread, _a.seq > after).order_by(_a.seq)
+    keys = select(_a.id, LENGTH).where(_a.thread == thread, _a.seq > after).order_by(_a.seq)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=0)
-    rows = conn.execute(
-        select(t.thread_annotations, t.users.c.user_id)
+    rows = conn.execute(annotation_rows().where(_a.id.in_(numbers)).order_by(_a.seq))
+    return Annotations(annotations=[annotation_of(row) for row in rows], has_more=has_more)
+
+
+LENGTH: Final = func.length(_a.encrypted_body) + func.length(_a.author_username) * NAME_FACTOR
+
+
+def annotation_rows() -> Select[Any]:
+    """Select what `annotation_of` reads."""
+    return (
+        select(t.thread_annotations, t.users.c.user_id, t.threads.c.thread_id)
         .join(t.users, t.users.c.id == _a.author)
-        .where(_a.id.in_(numbers))
-        .order_by(_a.seq)
+        .join(t.threads, t.threads.c.id == _a.thread)
     )
-    return Annotations(
-        annotations=[
-            Annotation(
-                annotation_id=row.annotation_id,
-                thread_id=thread_id,
-                target_id=row.target_id,
-                author_id=row.user_id,
-                author_username=row.author_username,
-                encrypted_body=row.encrypted_body,
-                created_at=wire.iso(row.created_ms),
-                seq=row.seq,
-            )
-            for row in rows
-        ],
-        has_more=has_more,
+
+
+def annotation_of(row: Row[*tuple[Any, ...]]) -> Annotation:
+    """Return an annotation as lists have it."""
+    return Annotation(
+        annotation_id=row.annotation_id,
+        thread_id=row.thread_id,
+        target_id=row.target_id,
+        author_id=row.user_id,
+        author_username=row.author_username,
+        encrypted_body=row.encrypted_body,
+        created_at=wire.iso(row.created_ms),
+        seq=row.seq,
     )

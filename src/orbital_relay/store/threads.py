@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, and_, func, select
 
@@ -32,7 +32,8 @@ _last_medium = t.media.alias("last_medium")
 _uploader = t.users.alias("uploader")
 
 
-def _threads() -> Select[Any]:
+def thread_rows() -> Select[Any]:
+    """Select what `thread_of` reads."""
     return (
         select(
             t.threads.c.id,
@@ -65,7 +66,8 @@ def _threads() -> Select[Any]:
     )
 
 
-def _thread(row: Row[*tuple[Any, ...]]) -> Thread:
+def thread_of(row: Row[*tuple[Any, ...]]) -> Thread:
+    """Return a thread as lists have it."""
     return Thread(
         thread_id=row.thread_id,
         group_id=row.group_id,
@@ -85,6 +87,16 @@ def _thread(row: Row[*tuple[Any, ...]]) -> Thread:
     )
 
 
+def thread_keys() -> Select[Any]:
+    """Select row numbers and lengths of threads."""
+    length = func.length(t.threads.c.encrypted_title) + func.length(t.threads.c.encrypted_body)
+    length += func.length(t.threads.c.author_username) * NAME_FACTOR
+    length += func.coalesce(func.length(_last.c.encrypted_body) + func.length(_last.c.author_username) * NAME_FACTOR, 0)
+    return select(t.threads.c.id, length).outerjoin(
+        _last, and_(_last.c.thread == t.threads.c.id, _last.c.seq == t.threads.c.active_seq)
+    )
+
+
 def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, sort: Sort) -> Threads:
     """Answer `GET /api/groups/{group_id}/threads`; by the numbers of the log, not by clocks."""
     group = require_member(conn, user, group_id)
@@ -94,19 +106,11 @@ def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
         "created_asc": t.threads.c.seq.asc(),
         "active_desc": t.threads.c.active_seq.desc(),
     }[sort]
-    length = func.length(t.threads.c.encrypted_title) + func.length(t.threads.c.encrypted_body)
-    length += func.length(t.threads.c.author_username) * NAME_FACTOR
-    length += func.coalesce(func.length(_last.c.encrypted_body) + func.length(_last.c.author_username) * NAME_FACTOR, 0)
-    keys = (
-        select(t.threads.c.id, length)
-        .outerjoin(_last, and_(_last.c.thread == t.threads.c.id, _last.c.seq == t.threads.c.active_seq))
-        .where(t.threads.c.group == group)
-        .order_by(order)
-    )
+    keys = thread_keys().where(t.threads.c.group == group).order_by(order)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
-    rows = conn.execute(_threads().where(t.threads.c.id.in_(numbers)).order_by(order))
+    rows = conn.execute(thread_rows().where(t.threads.c.id.in_(numbers)).order_by(order))
     return Threads(
-        threads=[_thread(row) for row in rows],
+        threads=[thread_of(row) for row in rows],
         total_count=total,
         has_more=has_more,
     )
@@ -130,44 +134,40 @@ def require_thread(conn: Connection, user: int, thread_id: str) -> int:
 def thread(conn: Connection, user: int, thread_id: str) -> Thread:
     """Answer `GET /api/threads/{thread_id}`, but for its media."""
     number = require_thread(conn, user, thread_id)
-    return _thread(conn.execute(_threads().where(t.threads.c.id == number)).one())
+    return thread_of(conn.execute(thread_rows().where(t.threads.c.id == number)).one())
 
 
 def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: int) -> Replies:
     """Answer `GET /api/threads/{thread_id}/replies`, oldest first."""
     number = require_thread(conn, user, thread_id)
     total = conn.execute(select(func.count()).where(t.replies.c.thread == number)).scalar_one()
-    length = func.length(t.replies.c.encrypted_body) + func.length(t.replies.c.author_username) * NAME_FACTOR
-    keys = select(t.replies.c.id, length).where(t.replies.c.thread == number).order_by(t.replies.c.seq)
+    keys = select(t.replies.c.id, REPLY_LENGTH).where(t.replies.c.thread == number).order_by(t.replies.c.seq)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
-    rows = conn.execute(
-        select(
-            t.replies.c.reply_id,
-            t.users.c.user_id.label("author_id"),
-            t.replies.c.author_username,
-            t.replies.c.encrypted_body,
-            t.replies.c.message_id,
-            t.replies.c.media_count,
-            t.replies.c.created_ms,
-        )
+    rows = conn.execute(reply_rows().where(t.replies.c.id.in_(numbers)).order_by(t.replies.c.seq))
+    return Replies(replies=[reply_of(row) for row in rows], total_count=total, has_more=has_more)
+
+
+REPLY_LENGTH: Final = func.length(t.replies.c.encrypted_body) + func.length(t.replies.c.author_username) * NAME_FACTOR
+
+
+def reply_rows() -> Select[Any]:
+    """Select what `reply_of` reads."""
+    return (
+        select(t.replies, t.users.c.user_id.label("author_id"), t.threads.c.thread_id)
         .join(t.users, t.users.c.id == t.replies.c.author)
-        .where(t.replies.c.id.in_(numbers))
-        .order_by(t.replies.c.seq)
+        .join(t.threads, t.threads.c.id == t.replies.c.thread)
     )
-    return Replies(
-        replies=[
-            ThreadReply(
-                reply_id=row.reply_id,
-                thread_id=thread_id,
-                author_id=row.author_id,
-                author_username=row.author_username,
-                encrypted_body=row.encrypted_body,
-                message_id=row.message_id,
-                media_count=row.media_count,
-                created_at=wire.iso(row.created_ms),
-            )
-            for row in rows
-        ],
-        total_count=total,
-        has_more=has_more,
+
+
+def reply_of(row: Row[*tuple[Any, ...]]) -> ThreadReply:
+    """Return a reply as lists have it."""
+    return ThreadReply(
+        reply_id=row.reply_id,
+        thread_id=row.thread_id,
+        author_id=row.author_id,
+        author_username=row.author_username,
+        encrypted_body=row.encrypted_body,
+        message_id=row.message_id,
+        media_count=row.media_count,
+        created_at=wire.iso(row.created_ms),
     )

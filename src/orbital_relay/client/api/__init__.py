@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orbital_relay.client.api.accounts import AccountRequests
 from orbital_relay.client.api.bodies import encoded
+from orbital_relay.client.api.exports import ExportRequests
 from orbital_relay.client.api.groups import GroupRequests
 from orbital_relay.client.api.keys import KeyRequests
 from orbital_relay.client.api.log import LogRequests
@@ -14,7 +15,16 @@ from orbital_relay.client.api.threads import ThreadRequests
 __all__ = ["Api", "encoded"]
 
 
-class Api(AccountRequests, GroupRequests, ThreadRequests, MediaRequests, KeyRequests, PushRequests, LogRequests):
+class Api(
+    AccountRequests,
+    ExportRequests,
+    GroupRequests,
+    ThreadRequests,
+    MediaRequests,
+    KeyRequests,
+    PushRequests,
+    LogRequests,
+):
     """
     Every request of the protocol, as a coroutine with a typed answer.
 

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator
 from typing import Final
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
 from orbital_relay import wire
-from orbital_relay.errors import OrbitalError, PreconditionFailed, RangeNotSatisfiable
+from orbital_relay.errors import PreconditionFailed, RangeNotSatisfiable
 from orbital_relay.model import MediaFile
-from orbital_relay.ports import BlobMissing
 from orbital_relay.server.http.endpoint import Call
+from orbital_relay.server.http.stream import Stream, after
 from orbital_relay.services.media import read
 from orbital_relay.services.media_context import MediaContext, MediaCounters
-
-log = logging.getLogger("orbital.media")
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE)
 
@@ -69,8 +62,8 @@ def matches(header: str, etag: str, *, weakly: bool = True) -> bool:
     return header.strip() == "*" or etag in tags or (weakly and f"W/{etag}" in tags)
 
 
-class Download(Response):
-    """A medium's answer: 200, 206 or 304. Its bytes are read one piece ahead of the line, and never held whole."""
+class Download(Stream):
+    """A medium's answer: 200, 206 or 304."""
 
     def __init__(
         self,
@@ -79,36 +72,11 @@ class Download(Response):
         pieces: AsyncIterator[bytes] | None,
         counters: MediaCounters,
     ) -> None:
-        self.status_code = status
-        self.raw_headers = headers
-        self.background = None
-        self._pieces = pieces
+        super().__init__(status, headers, pieces)
         self._counters = counters
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it; a client that hangs up ends the reading."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if self._pieces is None or scope["method"] == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
-            return
-        gone = asyncio.create_task(_hangs_up(receive))
-        try:
-            async for piece in self._pieces:
-                if gone.done():
-                    return
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                self._counters.sent_bytes += len(piece)
-            await send({"type": "http.response.body", "body": b""})
-        except (BlobMissing, OrbitalError) as exc:
-            # The status is out: a body that ends short is the only way left to say so, and a client resumes.
-            log.warning("a download was aborted", extra={"error": str(exc)})
-        finally:
-            gone.cancel()
-
-
-async def _hangs_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def _sent(self, size_bytes: int) -> None:
+        self._counters.sent_bytes += size_bytes
 
 
 async def download(call: Call, room: MediaContext, file: MediaFile) -> Download:
@@ -155,10 +123,4 @@ async def download(call: Call, room: MediaContext, file: MediaFile) -> Download:
     # The first piece is read before the status goes out: what is not there can still be answered with words.
     pieces = read(room, file, start=start, end=end)
     first = await anext(pieces)
-    return Download(status, headers, _after(first, pieces), room.counters)
-
-
-async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in pieces:
-        yield piece
+    return Download(status, headers, after(first, pieces), room.counters)

@@ -242,6 +242,7 @@ class Answer(msgspec.Struct, frozen=True):
         about: When, in a sentence.
         body: The type of the JSON body; None when there is none, or it is not JSON.
         media_type: The body's.
+        lines: The type of each line, where the body is JSON lines.
         headers: Headers worth knowing, each with a sentence.
     """
 
@@ -249,6 +250,7 @@ class Answer(msgspec.Struct, frozen=True):
     about: str
     body: Any = None
     media_type: str = "application/json"
+    lines: Any = None
     headers: dict[str, str] = {}
 
 

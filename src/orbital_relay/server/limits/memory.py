@@ -17,6 +17,8 @@ MADE_BYTES: Final = 24 * 1024 * 1024
 """What a page takes while it is made: its rows, its JSON and the encoder's buffer, 8 MiB each."""
 STREAMED_BYTES: Final = 1024 * 1024
 """What a stream from the blobs takes: a piece of 256 KiB that is read, one that is sent, and the transport's buffer."""
+EXPORT_BYTES: Final = 6 * 1024 * 1024
+"""What an export takes: a page of 1 MiB and one entry, as rows and as JSON, and the transport's buffer."""
 GRACE_S: Final = 5.0
 """How long an answer may be in flight before it can be cut: 8 MiB at 1.6 MB a second."""
 WAIT_S: Final = 10.0

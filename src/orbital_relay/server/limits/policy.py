@@ -28,6 +28,8 @@ GUESS_WINDOW_S: Final = 15 * 60
 HOUR_S: Final = 3600
 RECORD_LIMIT: Final = 30
 """Records of one user in an hour, and as many changes of devices: each one moves the epoch of a group."""
+EXPORT_LIMIT: Final = 5
+"""Exports of one user in an hour: one reads all that its user can read."""
 MAILBOX_LIMIT: Final = 10
 """Mailboxes that one address opens in a minute; a person who links a device needs one."""
 MAIL_LIMIT: Final = 60
@@ -305,6 +307,15 @@ class RequestLimits:
             TooManyRequests: If there were too many of that user.
         """
         await self._count("changes of devices", Count("device", user_id, RECORD_LIMIT), HOUR_S)
+
+    async def export(self, user_id: str) -> None:
+        """
+        Count an export of an account.
+
+        Raises:
+            TooManyRequests: If there were too many of that user.
+        """
+        await self._count("exports", Count("export", user_id, EXPORT_LIMIT), HOUR_S)
 
     async def provision(self, address: str) -> None:
         """

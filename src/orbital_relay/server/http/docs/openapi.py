@@ -86,6 +86,7 @@ def describe(endpoints: Sequence[Endpoint], *, server: str = "/") -> Document:
     for endpoint in endpoints:
         types += [kind for kind in (endpoint.body, endpoint.form, endpoint.query) if kind is not None]
         types += [answer.body for answer in endpoint.answers if answer.body is not None]
+        types += [answer.lines for answer in endpoint.answers if answer.lines is not None]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(map(id, types), schemas, strict=True))
 
@@ -229,5 +230,7 @@ def _answer_content(answer: Answer, schemas: dict[int, Any]) -> Document:
     if answer.body is not None:
         return {answer.media_type: {"schema": schemas[id(answer.body)]}}
     if answer.media_type != "application/json":
-        return {answer.media_type: {"schema": {"type": "string"}}}
+        # OpenAPI 3.1 knows no type of a line: it is described beside the text (3.2 has `itemSchema`).
+        line = {} if answer.lines is None else {"x-itemSchema": schemas[id(answer.lines)]}
+        return {answer.media_type: {"schema": {"type": "string"}, **line}}
     return {}
