@@ -211,7 +211,7 @@ _LATER = {
     },
     "groups": {"delete_ms", "epoch_seq", "invite_once"},
     "members": {"admin"},
-    "threads": {"active_seq", "active_ms"},
+    "threads": {"active_seq", "active_ms", "deleted_seq"},
 }
 """What later schemas added to these tables."""
 

@@ -43,13 +43,21 @@ class Erasure(Protocol):
         """Erase what users have written that were erased before a moment; return how many users that finished."""
         ...
 
+    async def purge_thread(self, *, limit: int) -> bool:
+        """
+        Delete at most `limit` replies and annotations of a large thread that was deleted; return False if none is left.
+
+        No reader finds them since the deletion. The thread's own row goes with the last of them.
+        """
+        ...
+
     async def due_deletions(self) -> list[DueDeletion]:
         """Return groups that are marked, some of them."""
         ...
 
     async def delete_group(self, group: int, *, at_ms: int, limit: int) -> bool:
         """
-        Delete a group without members, at most `limit` events at a time; return whether it is gone.
+        Delete a group without members, at most `limit` rows of a kind at a time; return whether it is gone.
 
         Its media are aborted or expired first; the group goes once the clean-up has deleted their bytes.
         """

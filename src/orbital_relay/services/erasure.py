@@ -1,4 +1,4 @@
-"""Account deletion (erasure) and deletion of groups, in steps that continue after a crash."""
+"""Account deletion (erasure), deletion of groups and large threads, in steps that continue after a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ERASE_S: Final = 5.0
 MARGIN_MS: Final = 3_600_000
 """How long after the retention the content goes: the log is pruned every minute, so it has dropped it by then."""
 EVENTS: Final = 1000
-"""Events that one transaction deletes: a few milliseconds, in which no POST is stored."""
+"""Events, or rows of a thread, that one transaction deletes: a few milliseconds, in which no POST is stored."""
 
 
 async def erase(store: Erasure, *, append: Append, clock: Clock, keep_ms: int) -> None:
@@ -36,6 +36,8 @@ async def erase(store: Erasure, *, append: Append, clock: Clock, keep_ms: int) -
         Unavailable: If the database is unreachable.
     """
     now_ms = clock.wall_ms()
+    while await store.purge_thread(limit=EVENTS):
+        pass
     for due in await store.due_erasures():
         for group_id in due.groups:
             # Another server, or the user's own last request, was first.

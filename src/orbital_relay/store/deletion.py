@@ -72,7 +72,7 @@ def content_group(conn: Connection, user: int, kind: DeletableKind, target_id: s
                 select(_g.group_id)
                 .join(t.threads, t.threads.c.group == _g.id)
                 .join(t.replies, t.replies.c.thread == t.threads.c.id)
-                .where(t.replies.c.reply_id == target_id)
+                .where(t.replies.c.reply_id == target_id, t.LIVE_THREADS)
             ).scalar_one_or_none()
             return None if found is None else GroupId(found)
         case DeletableKind.MESSAGE:
@@ -108,7 +108,8 @@ def has_content(conn: Connection, kind: DeletableKind, target_id: str, *, group:
         case DeletableKind.THREAD:
             which = select(t.threads.c.id).where(t.threads.c.thread_id == target_id)
         case DeletableKind.REPLY:
-            which = select(t.replies.c.id).where(t.replies.c.reply_id == target_id)
+            join = t.replies.join(t.threads, t.threads.c.id == t.replies.c.thread)
+            which = select(t.replies.c.id).select_from(join).where(t.replies.c.reply_id == target_id, t.LIVE_THREADS)
         case _:
             assert_never(kind)
     return conn.execute(which).one_or_none() is not None

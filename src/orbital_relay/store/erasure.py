@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, case, delete, func, literal_co
 from orbital_relay.model import GroupId, Principal, UserId
 from orbital_relay.ports import DueDeletion, DueErasure
 from orbital_relay.store import tables as t
+from orbital_relay.store.append.deletion import purge_rows
 from orbital_relay.store.media import COMPLETE, UPLOADING
 from orbital_relay.store.push import forget_user
 from orbital_relay.store.uploads import release
@@ -152,6 +153,18 @@ def _erase_threads(conn: Connection, user: int) -> None:
     conn.execute(update(t.threads).where(th.author == user).values(encrypted_title=NOTHING, encrypted_body=NOTHING))
 
 
+def purge_thread(conn: Connection, *, limit: int) -> bool:
+    """Delete at most `limit` replies and annotations of a thread that was deleted; return False if there was none."""
+    th = t.threads.c
+    # Another server may be at it.
+    marked = select(th.id).where(~t.LIVE_THREADS).order_by(th.deleted_seq).limit(1).with_for_update(skip_locked=True)
+    thread = conn.execute(marked).scalar_one_or_none()
+    if thread is None:
+        return False
+    purge_rows(conn, thread, limit=limit)
+    return True
+
+
 def due_deletions(conn: Connection) -> list[DueDeletion]:
     """Return groups that are marked, with their members, the creator last."""
     groups = conn.execute(
@@ -171,7 +184,7 @@ def due_deletions(conn: Connection) -> list[DueDeletion]:
 
 
 def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> bool:
-    """Delete a group without members, at most `limit` events at a time; return whether it is gone."""
+    """Delete a group without members, at most `limit` rows of a kind at a time; return whether it is gone."""
     row = conn.execute(select(_g.id).where(_g.id == group, _g.delete_ms.is_not(None)).with_for_update()).one_or_none()
     if row is None:
         return True
@@ -196,7 +209,9 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     conn.execute(delete(t.media).where(_m.group == group))
     threads = select(t.threads.c.id).where(t.threads.c.group == group)
     for table in (t.replies, t.thread_annotations):
-        conn.execute(delete(table).where(table.c.thread.in_(threads)))
+        some = select(table.c.id).where(table.c.thread.in_(threads)).limit(limit)
+        if conn.execute(delete(table).where(table.c.id.in_(some))).rowcount >= limit:
+            return False
     conn.execute(delete(t.threads).where(t.threads.c.group == group))
     for table in (t.records, t.announcements, t.push_positions, t.member_states, t.deleted_content):
         conn.execute(delete(table).where(table.c.group == group))

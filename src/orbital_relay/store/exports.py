@@ -158,7 +158,7 @@ def _records(conn: Connection, group: int, group_id: str, after: ExportCursor, _
 
 def _threads(conn: Connection, group: int, _group_id: str, after: ExportCursor, _now_ms: int) -> ExportPage:
     keys = thread_keys().add_columns(_th.seq, _NOTHING)
-    found, rest = _fit(conn, keys.where(_th.group == group, _th.seq > after[0]).order_by(_th.seq))
+    found, rest = _fit(conn, keys.where(_th.group == group, t.LIVE_THREADS, _th.seq > after[0]).order_by(_th.seq))
     rows = conn.execute(thread_rows().where(_th.id.in_(found)).order_by(_th.seq))
     return ExportPage([thread_of(row) for row in rows], rest)
 
@@ -250,7 +250,7 @@ def _fit_in_threads(
 ) -> tuple[list[int], ExportCursor | None]:
     """Return a page of what hangs on the threads of a group, thread by thread: by their two indexes."""
     seq: Column[int] = table.c.seq
-    keys = select(table.c.id, length, _th.seq, seq).join(t.threads, _th.id == table.c.thread)
+    keys = select(table.c.id, length, _th.seq, seq).join(t.threads, (_th.id == table.c.thread) & t.LIVE_THREADS)
     here = keys.where(_th.group == group, _th.seq == after[0], seq > after[1]).order_by(seq).limit(MOST + 1)
     rows = list(conn.execute(here).all())
     if len(rows) <= MOST:

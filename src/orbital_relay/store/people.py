@@ -91,7 +91,7 @@ def groups(
         .subquery()
     )
     members = select(func.count()).where(t.members.c.group == g.id).scalar_subquery()
-    threads = select(func.count()).where(t.threads.c.group == g.id).scalar_subquery()
+    threads = select(func.count()).where(t.threads.c.group == g.id, t.LIVE_THREADS).scalar_subquery()
     query = (
         select(
             t.groups,

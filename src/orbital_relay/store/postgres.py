@@ -21,7 +21,7 @@ from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailabl
 from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
-from orbital_relay.store.append.postgres import BulkDraft, KeyTaken, PostgresAppender, append_one
+from orbital_relay.store.append.postgres import BulkDraft, KeyTaken, PostgresAppender, ThreadDeleted, append_one
 from orbital_relay.store.postgres_errors import (
     DRIVER,
     cause_of,
@@ -324,7 +324,7 @@ class PostgresStore(SqlStore):
                 self._came_back()
                 self._stuck = False
                 return outcomes
-            except asyncpg.ForeignKeyViolationError:
+            except (asyncpg.ForeignKeyViolationError, ThreadDeleted):
                 # A reply in a thread that was deleted since it was remembered: read again, the thread is missing.
                 self._appender.forget()
                 if not left:

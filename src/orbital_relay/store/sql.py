@@ -157,6 +157,7 @@ class SqlStore(ABC):
     due_erasures = reading(erasure_rows.due_erasures)
     erase_user = writing(erasure_rows.erase_user)
     erase_content = writing(erasure_rows.erase_content)
+    purge_thread = writing(erasure_rows.purge_thread)
     due_deletions = reading(erasure_rows.due_deletions)
     delete_group = writing(erasure_rows.delete_group)
     revoke = writing(revocation_rows.revoke)

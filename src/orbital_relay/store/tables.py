@@ -156,9 +156,15 @@ threads: Final = Table(
     # Of the thread itself, its newest reply or its newest medium.
     Column("active_seq", BigInteger, nullable=False, server_default=text("0")),
     Column("active_ms", BigInteger, nullable=False, server_default=text("0")),
+    # Number of the event `deleted`, while replies and annotations of the deleted thread are still to be purged. It has
+    # no public id and no text any more.
+    Column("deleted_seq", BigInteger),
 )
+# Its index `threads_to_purge` is in the migration alone, as `messages_by_stamp` is.
 Index("threads_by_group", threads.c.group, threads.c.seq, unique=True)
 Index("threads_by_activity", threads.c.group, threads.c.active_seq)
+LIVE_THREADS: Final = threads.c.deleted_seq.is_(None)
+"""Threads that readers see."""
 
 replies: Final = Table(
     "replies",

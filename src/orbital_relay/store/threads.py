@@ -100,13 +100,13 @@ def thread_keys() -> Select[Any]:
 def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, sort: Sort) -> Threads:
     """Answer `GET /api/groups/{group_id}/threads`; by the numbers of the log, not by clocks."""
     group = require_member(conn, user, group_id)
-    total = conn.execute(select(func.count()).where(t.threads.c.group == group)).scalar_one()
+    total = conn.execute(select(func.count()).where(t.threads.c.group == group, t.LIVE_THREADS)).scalar_one()
     order = {
         "created_desc": t.threads.c.seq.desc(),
         "created_asc": t.threads.c.seq.asc(),
         "active_desc": t.threads.c.active_seq.desc(),
     }[sort]
-    keys = thread_keys().where(t.threads.c.group == group).order_by(order)
+    keys = thread_keys().where(t.threads.c.group == group, t.LIVE_THREADS).order_by(order)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(thread_rows().where(t.threads.c.id.in_(numbers)).order_by(order))
     return Threads(

@@ -194,6 +194,11 @@ class _Check:
         for row in self._conn.execute(select(gone.target_id, gone.seq).where(gone.group == self._group.id)):
             if row.seq not in self._deleted:
                 self._find(f"{row.target_id} was deleted with number {row.seq}, which is not a deletion in the log")
+        th = t.threads.c
+        # The rest of a large thread is purged by the running servers, also when one was killed meanwhile.
+        for row in self._conn.execute(select(th.id, th.deleted_seq).where(th.group == self._group.id, ~t.LIVE_THREADS)):
+            if row.deleted_seq > self._group.floor_seq and row.deleted_seq not in self._deleted:
+                self._find(f"a thread is marked as deleted with number {row.deleted_seq}, which is no deletion")
 
     def _record(self, seq: int, data: wire.NewRecord) -> None:
         self._recorded.add(seq)
@@ -250,7 +255,11 @@ class _Check:
         wrong = self._conn.execute(
             select(t.threads.c.thread_id)
             .outerjoin(counted, counted.c.thread == t.threads.c.id)
-            .where(t.threads.c.group == group.id, t.threads.c.reply_count != func.coalesce(counted.c.replies, 0))
+            .where(
+                t.threads.c.group == group.id,
+                t.LIVE_THREADS,
+                t.threads.c.reply_count != func.coalesce(counted.c.replies, 0),
+            )
         )
         for row in wrong:
             self._find(f"the thread {row.thread_id} counts other replies than there are")
@@ -258,6 +267,7 @@ class _Check:
         early = self._conn.execute(
             select(t.threads.c.thread_id).where(
                 t.threads.c.group == group.id,
+                t.LIVE_THREADS,
                 or_(t.threads.c.active_seq < t.threads.c.seq, t.threads.c.active_seq < newest),
             )
         )
@@ -301,7 +311,11 @@ class _Check:
         wrong = self._conn.execute(
             select(t.threads.c.thread_id)
             .outerjoin(whole, whole.c.thread == t.threads.c.id)
-            .where(t.threads.c.group == self._group.id, t.threads.c.media_count != func.coalesce(whole.c.media, 0))
+            .where(
+                t.threads.c.group == self._group.id,
+                t.LIVE_THREADS,
+                t.threads.c.media_count != func.coalesce(whole.c.media, 0),
+            )
         )
         for row in wrong:
             self._find(f"the thread {row.thread_id} counts other media than there are")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -10,6 +10,9 @@ from orbital_relay.model import DeletableKind, DeleteContent
 from orbital_relay.model.facts import Deleting
 from orbital_relay.store import tables as t
 from orbital_relay.store.deletion import find_message
+
+AT_ONCE: Final = 1000
+"""Replies and annotations that go in the transaction of the deletion, a few milliseconds; the clean-up purges more."""
 
 _th, _r, _m = t.threads.c, t.replies.c, t.media.c
 
@@ -32,7 +35,7 @@ def deletion_facts(conn: Connection, draft: DeleteContent, group: int, *, by_adm
             which = (
                 select(_r.author)
                 .join(t.threads, _th.id == _r.thread)
-                .where(_r.reply_id == draft.target_id, _th.group == group)
+                .where(_r.reply_id == draft.target_id, _th.group == group, t.LIVE_THREADS)
             )
         case _:
             assert_never(draft.kind)
@@ -41,12 +44,16 @@ def deletion_facts(conn: Connection, draft: DeleteContent, group: int, *, by_adm
 
 
 def delete_content(conn: Connection, draft: DeleteContent, group: int, *, seq: int) -> None:
-    """Delete content from the rows, and note that it was; its frame stays in the log until its retention ends."""
+    """
+    Delete content from the rows, and note that it was; its frame stays in the log until its retention ends.
+
+    Of a large thread some replies and annotations are left, which no reader finds; `erasure.purge_thread` deletes them.
+    """
     match draft.kind:
         case DeletableKind.MESSAGE:
             _delete_message(conn, draft.target_id, group)
         case DeletableKind.THREAD:
-            _delete_thread(conn, draft.target_id)
+            _delete_thread(conn, draft.target_id, seq=seq)
         case DeletableKind.REPLY:
             _delete_reply(conn, draft.target_id)
         case _:
@@ -63,7 +70,7 @@ def _delete_message(conn: Connection, message_id: str, group: int) -> None:
     conn.execute(update(t.events).where(t.events.c.event_key == message.event_key).values(message=0))
 
 
-def _delete_thread(conn: Connection, thread_id: str) -> None:
+def _delete_thread(conn: Connection, thread_id: str, *, seq: int) -> None:
     thread = conn.execute(select(_th.id).where(_th.thread_id == thread_id)).scalar_one()
     # Locked before what hangs on it goes: a download that is noted now waits, and then finds no medium.
     media = conn.execute(select(_m.id).where(_m.thread == thread).order_by(_m.id).with_for_update()).scalars().all()
@@ -71,9 +78,24 @@ def _delete_thread(conn: Connection, thread_id: str) -> None:
         conn.execute(delete(table).where(table.c.media.in_(select(_m.id).where(_m.thread == thread))))
     if media:
         conn.execute(delete(t.media).where(_m.thread == thread))
+    if not purge_rows(conn, thread, limit=AT_ONCE):
+        # No client asks for this id, so nothing is found by it any more, nor by the thread in another server's memory.
+        mark = {"thread_id": f"deleted {thread}", "deleted_seq": seq, "author_username": "", "root_message_id": None}
+        conn.execute(update(t.threads).where(_th.id == thread).values(encrypted_title="", encrypted_body="", **mark))
+
+
+def purge_rows(conn: Connection, thread: int, *, limit: int) -> bool:
+    """Delete at most `limit` replies and annotations of a thread, and the thread behind the last; return whether."""
+    left = limit
     for table in (t.replies, t.thread_annotations):
-        conn.execute(delete(table).where(table.c.thread == thread))
+        some = select(table.c.id).where(table.c.thread == thread).limit(left + 1)
+        found = conn.execute(some).scalars().all()
+        conn.execute(delete(table).where(table.c.id.in_(found[:left])))
+        if len(found) > left:
+            return False
+        left -= len(found)
     conn.execute(delete(t.threads).where(_th.id == thread))
+    return True
 
 
 def _delete_reply(conn: Connection, reply_id: str) -> None:

@@ -35,10 +35,6 @@ class PostgresConnection(Protocol):
         """Return the first value of the first row."""
         ...
 
-    async def execute(self, query: str, *args: object) -> str:
-        """Run a statement for its effect."""
-        ...
-
 
 MOST_REMEMBERED: Final = 50_000
 """Threads whose group is kept in memory; while a thread exists, it does not change. About 10 MB."""
@@ -83,11 +79,14 @@ WITH counted AS (
         SELECT thread, count(*) AS count, max(seq) AS seq, max(at_ms) AS at_ms
         FROM unnest($2::bigint[], $3::bigint[], $8::bigint[]) AS of (thread, seq, at_ms) GROUP BY thread
     ) AS added
-    WHERE threads.id = added.thread
+    WHERE threads.id = added.thread AND threads.deleted_seq IS NULL
+    RETURNING 1
+), stored AS (
+    INSERT INTO replies (reply_id, thread, seq, author, author_username, encrypted_body, message_id, created_ms)
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                         $8::bigint[])
 )
-INSERT INTO replies (reply_id, thread, seq, author, author_username, encrypted_body, message_id, created_ms)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-                     $8::bigint[])
+SELECT count(*) FROM counted
 """
 
 # The events, the heads and the keys in one round trip. A key whose 24 hours are over may still have its row: the new
@@ -118,6 +117,10 @@ class KeyTaken(Exception):
     """Another server stored a first answer under one of the keys meanwhile: begin again, and it is found."""
 
 
+class ThreadDeleted(Exception):
+    """A thread that is replied in was deleted since it was remembered: begin again, and it is missing."""
+
+
 class PostgresAppender:
     """
     Turns drafts into events, inside a transaction that its caller begins and ends.
@@ -134,7 +137,7 @@ class PostgresAppender:
         Clear the memory of threads.
 
         A new connection may lead to a promoted replica, with other threads in its rows, and a thread may have been
-        deleted: then the foreign key of its reply's row refuses the transaction.
+        deleted: then the foreign key of its reply's row refuses the transaction, or `posts` does.
         """
         self._threads.clear()
 
@@ -152,6 +155,7 @@ class PostgresAppender:
 
         Raises:
             KeyTaken: If the transaction has to be done again.
+            ThreadDeleted: If it has to be done again after `forget`.
         """
         batch = _PostBatch(await self._threads_of(raw, drafts))
         wanted = {group_id for draft in drafts if (group_id := batch.group_id(draft)) is not None}
@@ -262,13 +266,16 @@ class _PostBatch(Batch[BulkDraft]):
 
         Raises:
             KeyTaken: If another server used one of the keys since they were looked up.
+            ThreadDeleted: If a thread was deleted since it was remembered.
         """
         if not self.events:
             return
         if self._new_threads:
             await raw.fetch(_ADD_THREADS, *_columns(self._new_threads, 9))
         if self._new_replies:
-            await raw.execute(_ADD_REPLIES, *_columns(self._new_replies, 8))
+            counted = await raw.fetchval(_ADD_REPLIES, *_columns(self._new_replies, 8))
+            if counted != len({row[1] for row in self._new_replies}):
+                raise ThreadDeleted
         heads = [(group.id, group.last_seq, group.last_stamp_ms, group.last_hash) for group in self.moved.values()]
         # In the order of the key, so that two servers with the same keys do not wait for each other in a ring.
         keys = [(*key, *rest) for key, rest in sorted(self.keys.items())]
