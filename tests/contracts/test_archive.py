@@ -207,7 +207,7 @@ _FIRST = {"users", "groups", "members", "events", "threads", "replies", "idempot
 _LATER = {
     "users": {
         *("seen_ms", "disabled_ms", "erase_ms", "erased_ms", "disabled_reason"),
-        *("admin_ms", "reset_digest", "reset_expires_ms"),
+        *("admin_ms", "reset_digest", "reset_expires_ms", "display_name"),
     },
     "groups": {"delete_ms", "epoch_seq", "invite_once"},
     "members": {"admin"},

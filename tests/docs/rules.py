@@ -75,6 +75,7 @@ FAMILIES = {
     "DEVGRP": "end-to-end encryption: groups of devices",
     "DEVICE": "changes of devices, and their events in groups",
     "DIAG": "diagrams",
+    "DISPNAME": "display names",
     "DIST": "sdist and wheel",
     "DOC": "the description of the API",
     "DOCS": "the documents",

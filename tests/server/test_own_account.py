@@ -95,8 +95,8 @@ async def test_a_user_reads_the_own_account(api: Api):
     found = [(await each.get("/api/account")).json() for each in (ada, eve)]
 
     assert found == [
-        {"user_id": ada.id, "username": "ada", "admin": True, "has_password": True},
-        {"user_id": "outside|1", "username": "eve", "admin": False, "has_password": False},
+        {"user_id": ada.id, "username": "ada", "admin": True, "has_password": True, "display_name": None},
+        {"user_id": "outside|1", "username": "eve", "admin": False, "has_password": False, "display_name": None},
     ]
 
 

@@ -41,6 +41,11 @@ export class AccountRequests extends PushRequests {
     return this.get('/api/account', 'user_id');
   }
 
+  /** Set the name that the account is shown under: 1 to 64 characters of any script; null removes it. @param {string | null} displayName @returns {Promise<OwnAccount>} */
+  setDisplayName(displayName) {
+    return this.json('PUT', '/api/account/display-name', 'user_id', { display_name: displayName });
+  }
+
   /**
    * Change the password. All sessions end, this one too; the token of the answer is used from here on.
    *

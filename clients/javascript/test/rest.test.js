@@ -69,6 +69,8 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['login', [{ username: 'anna' }], 'POST', '/api/login', { body: { username: 'anna' } }],
   ['logout', [], 'POST', '/api/logout'],
   ['account', [], 'GET', '/api/account'],
+  ['setDisplayName', ['Ólöf 👵'], 'PUT', '/api/account/display-name', { body: { display_name: 'Ólöf 👵' } }],
+  ['setDisplayName', [null], 'PUT', '/api/account/display-name', { body: { display_name: null } }],
   ['changePassword', ['a', 'b'], 'POST', '/api/password', { body: { old_password: 'a', new_password: 'b' } }],
   ['resetPassword', ['a', 'b'], 'POST', '/api/password/reset', { body: { code: 'a', new_password: 'b' } }],
   ['sessions', [{ limit: 5 }], 'GET', '/api/sessions', { query: { limit: '5' } }],

@@ -39,6 +39,15 @@ IfEpoch = Annotated[
 ]
 """The optional `if_epoch` of a body that posts to a group."""
 
+DisplayName = Annotated[
+    str | None,
+    msgspec.Meta(
+        description="The name that the user chose to be shown under, of any letters; null for none. Two may share one.",
+        examples=["Großmutter Ólöf 👵"],
+    ),
+]
+"""The optional name beside `username`."""
+
 HasMore = Annotated[
     bool,
     msgspec.Meta(

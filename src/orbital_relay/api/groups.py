@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody
+from orbital_relay.api.fields import DisplayName, Encrypted, HasMore, ResponseBody
 
 Role: TypeAlias = Literal["founder", "admin", "member"]
 """What a member may do in a group: the founder everything; an administrator invite, remove members, delete media."""
@@ -79,6 +79,7 @@ class Member(ResponseBody, frozen=True, kw_only=True):
     public_key: dict[str, Any]
     joined_at: str
     role: Role = "member"
+    display_name: DisplayName = None
 
 
 class Members(ResponseBody, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from orbital_relay.api.fields import HasMore, ResponseBody
+from orbital_relay.api.fields import DisplayName, HasMore, ResponseBody
 
 _Password = Annotated[str, msgspec.Meta(examples=["Correct-Horse-7"], extra_json_schema={"format": "password"})]
 _NewPassword = Annotated[
@@ -74,3 +74,10 @@ class OwnAccount(ResponseBody, frozen=True, kw_only=True):
     username: str
     admin: Annotated[bool, msgspec.Meta(description="Whether the user is a server administrator.")] = False
     has_password: Annotated[bool, msgspec.Meta(description="false for a user of an outside identity provider.")] = True
+    display_name: DisplayName = None
+
+
+class DisplayNameBody(msgspec.Struct):
+    """The name to be shown under; null removes it."""
+
+    display_name: DisplayName

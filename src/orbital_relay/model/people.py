@@ -60,6 +60,7 @@ class Account(msgspec.Struct, frozen=True):
         public_key: JSON, as it was sent.
         password_hash: None for users of an outside identity provider.
         disabled: Why the account is disabled, perhaps empty; None while it is not.
+        display_name: The name that the user chose to be shown under; None before the first.
     """
 
     key: int
@@ -68,6 +69,7 @@ class Account(msgspec.Struct, frozen=True):
     public_key: msgspec.Raw
     password_hash: str | None
     disabled: str | None = None
+    display_name: str | None = None
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):

@@ -88,6 +88,10 @@ class Accounts(Protocol):
         """Return a user by the public id."""
         ...
 
+    async def set_display_name(self, user: int, display_name: str | None) -> None:
+        """Give a user, by row number, another display name; None removes it."""
+        ...
+
 
 class Invitations(Protocol):
     """What lets a person sign up where not everybody may."""

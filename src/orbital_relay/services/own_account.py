@@ -1,4 +1,4 @@
-"""The caller's own account: change of the password, password reset, list of logins (sessions), deletion."""
+"""The caller's own account: display name, password and its reset, list of logins (sessions), deletion."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from orbital_relay.errors import AccountDisabled, Conflict, InvalidCredentials, 
 from orbital_relay.model import Account, Login, Principal
 from orbital_relay.services.accounts import check_password
 from orbital_relay.services.context import ServiceContext
+from orbital_relay.services.display_names import read_display_name
 from orbital_relay.services.invitations import digest_of, is_invitation
 
 
@@ -20,7 +21,20 @@ async def own_account(context: ServiceContext, principal: Principal) -> api.OwnA
         username=account.username,
         admin=await context.store.is_admin(account.key),
         has_password=account.password_hash is not None,
+        display_name=account.display_name,
     )
+
+
+async def set_display_name(context: ServiceContext, principal: Principal, body: api.DisplayNameBody) -> api.OwnAccount:
+    """
+    Give the caller another display name, or none; return the account.
+
+    Raises:
+        ValidationFailed: If the name breaks the rules.
+    """
+    name = None if body.display_name is None else read_display_name(body.display_name)
+    await context.store.set_display_name(principal.key, name)
+    return await own_account(context, principal)
 
 
 async def change_password(context: ServiceContext, principal: Principal, body: api.PasswordBody) -> api.IssuedToken:

@@ -26,12 +26,13 @@ _ACCOUNT = (
     t.users.c.password_hash,
     t.users.c.disabled_ms,
     t.users.c.disabled_reason,
+    t.users.c.display_name,
 )
 
 
 def _account(row: Row[*tuple[Any, ...]]) -> Account:
     key = msgspec.Raw(row.public_key.encode())
-    return Account(row.id, row.user_id, row.username, key, row.password_hash, _disabled(row))
+    return Account(row.id, row.user_id, row.username, key, row.password_hash, _disabled(row), row.display_name)
 
 
 def _disabled(row: Row[*tuple[Any, ...]]) -> str | None:
@@ -149,6 +150,11 @@ def account_of(conn: Connection, *which: ColumnElement[bool]) -> Account | None:
     """Return the one user for whom the conditions hold, None if there is none."""
     row = conn.execute(select(*_ACCOUNT).where(*which)).one_or_none()
     return None if row is None else _account(row)
+
+
+def set_display_name(conn: Connection, user: int, display_name: str | None) -> None:
+    """Give a user another display name, or none."""
+    conn.execute(update(t.users).where(t.users.c.id == user).values(display_name=display_name))
 
 
 def user_key(conn: Connection, user_id: str) -> int | None:

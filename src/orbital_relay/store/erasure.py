@@ -94,6 +94,7 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
         .values(
             user_id=new_user_id,
             username=NOBODY,
+            display_name=None,
             signup_name=None,
             password_hash=None,
             public_key="{}",

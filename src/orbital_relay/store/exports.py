@@ -83,6 +83,7 @@ def export_account(conn: Connection, user: int) -> ExportedAccount | None:
         username=row.username,
         admin=row.admin_ms is not None,
         has_password=row.password_hash is not None,
+        display_name=row.display_name,
         public_key=as_sent(row.public_key.encode()),
         created_at=wire.iso(row.created_ms),
     )

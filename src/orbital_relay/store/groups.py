@@ -14,7 +14,7 @@ from orbital_relay.core.refusals import code_taken
 from orbital_relay.errors import Forbidden
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import looks_after, require_member
-from orbital_relay.store.paging import NAME_FACTOR, first_fitting
+from orbital_relay.store.paging import BYTES_OF_A_LETTER, NAME_FACTOR, first_fitting
 
 
 def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Groups:
@@ -83,11 +83,16 @@ def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
 
 _joined = t.users.join(t.members, t.members.c.user == t.users.c.id)
 
-MEMBER_LENGTH: Final = func.length(t.users.c.username) * NAME_FACTOR + func.length(t.users.c.public_key)
+MEMBER_LENGTH: Final = (
+    func.length(t.users.c.username) * NAME_FACTOR
+    + func.coalesce(func.length(t.users.c.display_name), 0) * BYTES_OF_A_LETTER
+    + func.length(t.users.c.public_key)
+)
 MEMBER_COLUMNS: Final = (
     t.users.c.id,
     t.users.c.user_id,
     t.users.c.username,
+    t.users.c.display_name,
     t.users.c.public_key,
     t.members.c.joined_ms,
     t.members.c.admin,
@@ -99,6 +104,7 @@ def member_of(row: Row[*tuple[Any, ...]], *, creator: int) -> Member:
     return Member(
         user_id=row.user_id,
         username=row.username,
+        display_name=row.display_name,
         public_key=as_sent(row.public_key.encode()),
         joined_at=wire.iso(row.joined_ms),
         role=role_of(creator=row.id == creator, admin=row.admin == 1),

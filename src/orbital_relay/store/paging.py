@@ -40,6 +40,9 @@ _ENTRY_BYTES: Final = 400
 # A name of an outside identity provider may hold control characters, which JSON writes as six bytes (RFC 8259 §7).
 NAME_FACTOR: Final = 6
 
+BYTES_OF_A_LETTER: Final = 4
+"""Most bytes of a character of a display name, which has no control characters (RFC 3629 §3)."""
+
 
 def first_fitting(conn: Connection, keys: Select[Any], *, limit: int, offset: int) -> tuple[list[int], bool]:
     """

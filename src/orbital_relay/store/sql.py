@@ -123,6 +123,7 @@ class SqlStore(ABC):
         return await self._write(account_rows.enter_user, user_id=user_id, username=username, at_ms=at_ms)
 
     find_user = reading(account_rows.find_user)
+    set_display_name = writing(account_rows.set_display_name)
     add_invitation = writing(invitation_rows.add_invitation)
     invitation_opens = reading(invitation_rows.invitation_opens)
     invite_code_opens = reading(invitation_rows.invite_code_opens)

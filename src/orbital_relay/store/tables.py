@@ -72,6 +72,8 @@ users: Final = Table(
     # SHA-256 of the one-time code that sets another password.
     Column("reset_digest", LargeBinary),
     Column("reset_expires_ms", BigInteger),
+    # As `services.display_names` reads it.
+    Column("display_name", Text),
 )
 Index("users_to_erase", users.c.erase_ms)
 Index("users_by_reset", users.c.reset_digest)

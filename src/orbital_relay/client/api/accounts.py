@@ -56,6 +56,11 @@ class AccountRequests(Http):
         """Get the caller's account, and whether it is a server administrator."""
         return await self._call("GET", "/api/account", responses.OwnAccount)
 
+    async def set_display_name(self, display_name: str | None) -> responses.OwnAccount:
+        """Set the name that the caller is shown under: 1 to 64 characters of any script; None removes it."""
+        body = {"display_name": display_name}
+        return await self._call("PUT", "/api/account/display-name", responses.OwnAccount, body=body)
+
     async def change_password(self, old_password: str, new_password: str) -> responses.IssuedToken:
         """Change the password. All sessions end, the caller's too: use the token of the answer from here on."""
         body = {"old_password": old_password, "new_password": new_password}

@@ -1,4 +1,4 @@
-"""The caller's own account: password, logins, token renewal, deletion."""
+"""The caller's own account: display name, password, logins, token renewal, deletion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Final
 
 from orbital_relay import wire
 from orbital_relay.api.accounts import SignedUp
-from orbital_relay.api.logins import DeleteAccountBody, IssuedToken, LoginSessions, OwnAccount, PasswordBody, ResetBody
+from orbital_relay.api.logins import (
+    DeleteAccountBody,
+    DisplayNameBody,
+    IssuedToken,
+    LoginSessions,
+    OwnAccount,
+    PasswordBody,
+    ResetBody,
+)
 from orbital_relay.errors import AccountDisabled, Conflict, Forbidden, InvalidCredentials, NotFound, ResetRefused
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.paging import PageQuery
@@ -26,6 +34,24 @@ _BODY_BYTES: Final = 64 * 1024
 async def get_account(call: Call) -> Reply:
     """Get the caller's account, and whether it is a server administrator."""
     return Reply.json(await own_account.own_account(call.server.services, call.principal))
+
+
+@endpoint(
+    "PUT",
+    "/api/account/display-name",
+    tag=_TAG,
+    answers=[Answer(200, "The account with its new display name.", OwnAccount)],
+    errors=[NotFound],
+    body_limit=_BODY_BYTES,
+)
+async def put_display_name(call: Call, body: DisplayNameBody) -> Reply:
+    """
+    Replace the caller's display name: 1 to 64 characters of any script; null removes it.
+
+    It is stored in Unicode's form NFC. Control characters and overrides of the direction of writing are refused. It is
+    in the account, and beside `username` in lists of members; the log and logging in know only the `username`.
+    """
+    return Reply.json(await own_account.set_display_name(call.server.services, call.principal, body))
 
 
 @endpoint(
@@ -155,6 +181,7 @@ def _refused(call: Call, exc: InvalidCredentials) -> None:
 
 ENDPOINTS: Final = (
     get_account,
+    put_display_name,
     delete_account,
     change_password,
     reset_password,
