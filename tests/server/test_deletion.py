@@ -481,6 +481,26 @@ async def test_a_deletion_of_a_message_reads_one_frame(api: Api, home: Home, sta
         assert all("USING INDEX messages_by_stamp" in each for each in plans), plans
 
 
+async def test_a_deletion_from_outside(api: Api, home: Home, statements: list[str]):
+    """[DELETED26] A user outside the group of a message is refused in as many statements, however many groups exist."""
+    stranger, counts = api.user(), []
+    assert (await stranger.make_group())["group_id"]
+    for more in (0, 20):
+        for _ in range(more):
+            group = await home.dan.make_group()
+            assert (await home.dan.say(group["group_id"])).status_code == 200
+        message_id = await home.post("message")
+        statements.clear()
+
+        assert (await home.delete("message", message_id, stranger)).status_code == 403
+        assert (await home.delete("message", str(uuid.uuid4()), stranger)).status_code == 404
+
+        # The server's periodic tasks run beside it.
+        counts.append(len([each for each in statements if "events" in each and each.startswith("SELECT")]))
+
+    assert counts[0] == counts[1] <= 2
+
+
 async def test_a_database_that_fails_in_the_middle(home: Home, monkeypatch: pytest.MonkeyPatch):
     """[DELETED15] A deletion that the database fails to commit changes nothing, and succeeds when it is repeated."""
     thread_id = await home.post("thread")
