@@ -41,6 +41,11 @@ def check_member(access: Access, **details: str) -> None:
             assert_never(access)
 
 
+def no_account() -> NotFound:
+    """Make the refusal for a valid token whose user has no account here any more."""
+    return NotFound("There is no account for this token.")
+
+
 def no_thread(**details: str) -> NotFound:
     """Make the refusal for a thread that does not exist."""
     return NotFound("There is no such thread.", **details)

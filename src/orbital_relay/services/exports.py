@@ -10,6 +10,7 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.api.exports import FORMAT, ExportBegin, ExportedDevice, ExportEnd, ExportLine, ExportPart
+from orbital_relay.core.refusals import no_account
 from orbital_relay.errors import Forbidden, NotFound
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports.exports import EXPORT_START, ExportCursor
@@ -61,7 +62,7 @@ class Export:
         store, principal, now_ms = self._context.store, self._principal, self._context.clock.wall_ms()
         account = await store.export_account(principal.key)
         if account is None:
-            raise NotFound("There is no account for this token.")
+            raise no_account()
         yield self._lines(
             "begin", [ExportBegin(format=FORMAT, user_id=principal.user_id, exported_at=wire.iso(now_ms))]
         )

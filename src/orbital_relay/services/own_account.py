@@ -5,6 +5,7 @@ from __future__ import annotations
 from orbital_relay import wire
 from orbital_relay.api import logins as api
 from orbital_relay.api.accounts import SignedUp
+from orbital_relay.core.refusals import no_account
 from orbital_relay.errors import AccountDisabled, Conflict, InvalidCredentials, NotFound, ResetRefused
 from orbital_relay.model import Account, Login, Principal
 from orbital_relay.services.accounts import check_password
@@ -133,7 +134,7 @@ async def _name_of(context: ServiceContext, principal: Principal) -> str:
 async def _account(context: ServiceContext, principal: Principal) -> Account:
     account = await context.store.find_user(principal.user_id)
     if account is None:
-        raise NotFound("There is no account for this token.")
+        raise no_account()
     return account
 
 

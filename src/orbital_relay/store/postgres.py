@@ -21,7 +21,8 @@ from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailabl
 from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
-from orbital_relay.store.append.postgres import BulkDraft, KeyTaken, PostgresAppender, ThreadDeleted, append_one
+from orbital_relay.store.append.postgres import BulkDraft, PostgresAppender, append_one
+from orbital_relay.store.append.retries import KeyTaken, ThreadDeleted
 from orbital_relay.store.postgres_errors import (
     DRIVER,
     cause_of,

@@ -10,7 +10,7 @@ from orbital_relay import wire
 from orbital_relay.errors import PreconditionFailed, RangeNotSatisfiable
 from orbital_relay.model import MediaFile
 from orbital_relay.server.http.endpoint import Call
-from orbital_relay.server.http.stream import Stream, after
+from orbital_relay.server.http.streamed import StreamedResponse, after
 from orbital_relay.services.media import read
 from orbital_relay.services.media_context import MediaContext, MediaCounters
 
@@ -62,7 +62,7 @@ def matches(header: str, etag: str, *, weakly: bool = True) -> bool:
     return header.strip() == "*" or etag in tags or (weakly and f"W/{etag}" in tags)
 
 
-class Download(Stream):
+class Download(StreamedResponse):
     """A medium's answer: 200, 206 or 304."""
 
     def __init__(

@@ -15,7 +15,7 @@ from orbital_relay.ports import BlobMissing
 log = logging.getLogger("orbital.server")
 
 
-class Stream(Response):
+class StreamedResponse(Response):
     """
     An answer whose body comes in pieces. One piece is made ahead of the line, and the body is never held whole.
 

@@ -19,6 +19,7 @@ from orbital_relay.ports import Appended
 from orbital_relay.store import tables as t
 from orbital_relay.store.append import rows
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, KnownKey, ScopedKey, repeated
+from orbital_relay.store.append.retries import KeyTaken, ThreadDeleted
 
 BulkDraft: TypeAlias = PostMessage | PostThread | PostReply
 """A draft that changes nobody's membership: these are decided in memory and written in bulk."""
@@ -111,14 +112,6 @@ SELECT count(*) FROM keyed
 """
 
 _BEGAN_MS: Final = text("SELECT floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint")
-
-
-class KeyTaken(Exception):
-    """Another server stored a first answer under one of the keys meanwhile: begin again, and it is found."""
-
-
-class ThreadDeleted(Exception):
-    """A thread that is replied in was deleted since it was remembered: begin again, and it is missing."""
 
 
 class PostgresAppender:

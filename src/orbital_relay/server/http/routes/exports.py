@@ -10,7 +10,7 @@ from orbital_relay.api.exports import ExportLine
 from orbital_relay.errors import NotFound
 from orbital_relay.server.http.application import PIECE_BYTES
 from orbital_relay.server.http.endpoint import Answer, Call, endpoint
-from orbital_relay.server.http.stream import Stream, after
+from orbital_relay.server.http.streamed import StreamedResponse, after
 from orbital_relay.server.limits.memory import EXPORT_BYTES
 from orbital_relay.services.exports import Export
 
@@ -34,7 +34,7 @@ _NDJSON: Final = "application/x-ndjson"
     limited=True,
     memory_bytes=EXPORT_BYTES,
 )
-async def export_account(call: Call) -> Stream:
+async def export_account(call: Call) -> StreamedResponse:
     """
     Export everything that the caller can read, as the server has it: encrypted content stays encrypted.
 
@@ -55,7 +55,7 @@ async def export_account(call: Call) -> Stream:
         (b"content-type", _NDJSON.encode()),
         (b"content-disposition", b'attachment; filename="orbital-%b.ndjson"' % day.encode()),
     ]
-    return Stream(200, headers, _pieces(after(first, pages)))
+    return StreamedResponse(200, headers, _pieces(after(first, pages)))
 
 
 async def _pieces(pages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
