@@ -498,7 +498,7 @@ async def test_a_deletion_from_outside(api: Api, home: Home, statements: list[st
         # The server's periodic tasks run beside it.
         counts.append(len([each for each in statements if "events" in each and each.startswith("SELECT")]))
 
-    assert counts[0] == counts[1] <= 2
+    assert counts[0] == counts[1] > 0
 
 
 async def test_a_database_that_fails_in_the_middle(home: Home, monkeypatch: pytest.MonkeyPatch):
