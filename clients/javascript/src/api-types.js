@@ -182,12 +182,29 @@
  */
 
 /**
+ * The name to be shown under; null removes it.
+ *
+ * @typedef {object} DisplayNameBody
+ * @property {string | null} display_name The name that the user chose to be shown under, of any letters; null for none. Two may share one.
+ */
+
+/**
  * The body of every response that is not 2xx (other than 101, 206 and 304).
  *
  * @typedef {object} Error
  * @property {string} error A code for programs.
  * @property {string} message A sentence for a person.
  * @property {Record<string, any>} details More for programs.
+ */
+
+/**
+ * A line of an account's export.
+
+The last line has the type `end`; an export without it was cut off.
+ *
+ * @typedef {object} ExportLine
+ * @property {'begin' | 'account' | 'session' | 'device' | 'push_subscription' | 'group' | 'state' | 'member' | 'record' | 'thread' | 'reply' | 'annotation' | 'medium' | 'event' | 'end'} type What `data` is; readers skip types that they do not know.
+ * @property {Record<string, any>} data As lists of the API have it.
  */
 
 /**
@@ -593,6 +610,7 @@
  * @property {Record<string, any>} public_key
  * @property {string} joined_at
  * @property {'admin' | 'founder' | 'member'} role
+ * @property {string | null} display_name The name that the user chose to be shown under, of any letters; null for none. Two may share one.
  */
 
 /**
@@ -786,6 +804,7 @@
  * @property {string} username
  * @property {boolean} admin Whether the user is a server administrator.
  * @property {boolean} has_password false for a user of an outside identity provider.
+ * @property {string | null} display_name The name that the user chose to be shown under, of any letters; null for none. Two may share one.
  */
 
 /**
