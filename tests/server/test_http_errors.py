@@ -402,6 +402,23 @@ async def test_only_listed_origins_may_call(tmp_path: Path):
         )
 
 
+async def test_static_files_list_no_headers(tmp_path: Path):
+    """[CORS3] A static file may be read by a page of another origin, and lists no headers: it has none of the API's."""
+    for settings in ({}, {"allowed_origins": "https://chat.example"}):
+        async with opened(tmp_path / str(len(settings)), **settings) as api:
+            origin = {"Origin": "https://chat.example"}
+            files = [await api.ask("GET", path, headers=origin) for path in ("/", "/sdk/client.js", "/app.css")]
+            etag = {"If-None-Match": files[1].headers["etag"]}
+            known = await api.ask("GET", "/sdk/client.js", headers=origin | etag)
+            health = await api.ask("GET", "/health/live", headers=origin)
+
+            assert [file.status_code for file in (*files, known)] == [200, 200, 200, 304]
+            for file in (*files, known):
+                assert file.headers["access-control-allow-origin"] in ("*", "https://chat.example")
+                assert "access-control-expose-headers" not in file.headers
+            assert "access-control-expose-headers" in health.headers
+
+
 async def test_options_without_a_preflight(api: Api):
     """[CORS1] Only OPTIONS lists the methods (RFC 9110 §9.3.7); an unknown path has none."""
     plain = await api.ask("OPTIONS", "/api/groups")

@@ -33,9 +33,14 @@ class ClientGone(Exception):
 
 
 class Reply:
-    """An answer whose body is in memory."""
+    """
+    An answer whose body is in memory.
 
-    __slots__ = ("body", "cache", "content_type", "headers", "status")
+    Attributes:
+        exposed: Whether pages of other origins may read the headers of the API.
+    """
+
+    __slots__ = ("body", "cache", "content_type", "exposed", "headers", "status")
 
     def __init__(
         self,
@@ -45,8 +50,10 @@ class Reply:
         headers: RawHeaders = (),
         content_type: bytes = JSON,
         cache: bytes = b"no-store",
+        exposed: bool = True,
     ) -> None:
         self.status = status
+        self.exposed = exposed
         self.body = body
         self.headers = headers
         self.content_type = content_type

@@ -140,8 +140,8 @@ class Files:
         if content_type.startswith(b"text/html"):
             headers.append((b"content-security-policy", file.policy))
         if if_none_match is not None and _matches(if_none_match, etag.decode()):
-            return Reply(304, headers=headers, cache=_CACHE)
-        return Reply(200, content, headers=headers, content_type=content_type, cache=_CACHE)
+            return Reply(304, headers=headers, cache=_CACHE, exposed=False)
+        return Reply(200, content, headers=headers, content_type=content_type, cache=_CACHE, exposed=False)
 
 
 def _read(root: Path, below: Path) -> Iterator[tuple[str, _File]]:
