@@ -7,7 +7,7 @@ import { readSenderKeyMessage } from './formats/sender-key.js';
 import { checkHead } from './heads.js';
 import { readPast } from './keys.js';
 import { onContent } from './receiver.js';
-import { ASIDE, dropChain, outbox, stopSending, warn } from './state.js';
+import { dropChain, outbox, stopSending, warn } from './state.js';
 import { ordered } from './unit.js';
 
 /** @import { Bytes } from './bytes.js' */
@@ -215,7 +215,7 @@ async function takeOwn(unit, cx, event, parts, chainName) {
     warn(unit, cx, { group, seq: event.seq, code: 'old_copy', ...cx.me, details });
     await dropChain(unit, cx, key);
   }
-  const found = await sentRow(unit, cx, group, chainName, { distribution: toHex(first.distribution), iteration: first.iteration });
+  const found = await sentRow(unit, group, { distribution: toHex(first.distribution), iteration: first.iteration });
   if (found && parts.every(({ field }) => event.data[field] === found.sealed.body[field])) {
     const { row } = found;
     for (const key of [found.key, ...[...(row.tried ?? []), found.sealed].map((one) => outbox.postedKey(group, one))])
@@ -236,26 +236,21 @@ async function takeOwn(unit, cx, event, parts, chainName) {
 }
 
 /**
- * Find the outbox's row of an own event: posted, or still first among the drafts when the answer to its post did not come yet.
+ * Find the outbox's row of an own event: posted, or still a draft when the answer to its post did not come yet. Any tab may have taken the draft over,
+ * at any place of its line, and any tab may see the event first.
  *
  * @param {Unit} unit
- * @param {Context} cx
  * @param {string} group
- * @param {string} chainName The chain's.
  * @param {{distribution: string, iteration: number}} sent
  * @returns {Promise<{key: string, row: DraftRow, sealed: Sealed} | null>}
  */
-async function sentRow(unit, cx, group, chainName, sent) {
+async function sentRow(unit, group, sent) {
   const key = outbox.postedKey(group, sent);
   const posted = /** @type {DraftRow | undefined} */ (await unit.get('outbox', key));
   if (posted?.sealed) return { key, row: posted, sealed: posted.sealed };
-  // A tab that took the draft over has it under its own name; one that was refused after a lost answer is kept for a person.
-  for (const name of new Set([chainName, cx.chainName, ASIDE])) {
-    const rows = await unit.list('outbox', outbox.drafts(group, name), name === ASIDE ? Infinity : 1);
-    for (const [at, row] of /** @type {[string, DraftRow][]} */ (rows))
-      for (const sealed of [...(row.tried ?? []), ...(row.sealed ? [row.sealed] : [])])
-        if (sealed.distribution === sent.distribution && sealed.iteration === sent.iteration) return { key: at, row, sealed };
-  }
+  for (const [at, row] of /** @type {[string, DraftRow][]} */ (await unit.list('outbox', outbox.drafts(group))))
+    for (const sealed of [...(row.tried ?? []), ...(row.sealed ? [row.sealed] : [])])
+      if (sealed.distribution === sent.distribution && sealed.iteration === sent.iteration) return { key: at, row, sealed };
   return null;
 }
 

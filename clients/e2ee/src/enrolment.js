@@ -96,13 +96,14 @@ export class Enrolment {
    * Found a group that the server has just made.
    *
    * @param {string} group
-   * @param {{history?: number}} [options] HISTORY_POLICY.
+   * @param {{history?: number, secret?: Bytes}} [options] `history`: HISTORY_POLICY. `secret`: the invite secret, 16 random bytes, where something was
+   *   sealed under it before the group had an id.
    */
-  async found(group, { history = 0 } = {}) {
+  async found(group, { history = 0, secret = random(16) } = {}) {
     const { me, ratchet } = this.cx;
     await this.transact(async (unit) => {
       const signer = await ratchet.identity(unit);
-      await this.#begin(unit, group, { secret: random(16), founder: await founderHash(signer.publicKey) }, { inviter: null, number: 0 });
+      await this.#begin(unit, group, { secret, founder: await founderHash(signer.publicKey) }, { inviter: null, number: 0 });
       await this.#record(unit, group, { kind: 'found', ...me, identity: signer.publicKey, suites: ratchet.suites, history });
     });
   }
@@ -115,9 +116,10 @@ export class Enrolment {
    * @param {{inviter?: string, secretNumber?: number, start?: Start}} [options] `inviter`: the person who gave the invite, if known.
    */
   async join(group, invite, { inviter, secretNumber = 0, start } = {}) {
-    await this.#enter(group, invite, inviter ?? null, secretNumber, start);
+    const { me, ratchet } = this.cx;
+    // Entered and asking in one transaction: a device that is ended between them would never ask.
     await this.transact(async (unit) => {
-      const { me, ratchet } = this.cx;
+      await this.#enter(unit, group, invite, inviter ?? null, secretNumber, start);
       const { publicKey } = await ratchet.identity(unit);
       await this.#record(unit, group, { kind: 'knock', ...me, identity: publicKey, suites: ratchet.suites, secretNumber }, invite.secret);
     });
@@ -131,20 +133,18 @@ export class Enrolment {
    * @param {{secretNumber?: number, start?: Start}} [options]
    */
   enterLinked(group, invite, { secretNumber = 0, start } = {}) {
-    return this.#enter(group, invite, this.me.user, secretNumber, start);
+    return this.transact((unit) => this.#enter(unit, group, invite, this.me.user, secretNumber, start));
   }
 
-  /** @param {string} group @param {Invite} invite @param {string | null} inviter @param {number} number @param {Start} [start] */
-  #enter(group, invite, inviter, number, start) {
-    return this.transact(async (unit) => {
-      await this.#begin(unit, group, invite, { inviter, number });
-      if (!start) return;
-      const { position, epoch, members, records } = start;
-      unit.put('groups', group, { ...(await loadGroup(unit, group)), position, epoch });
-      for (const record of records) await addRecord(unit, group, record);
-      await refold(unit, group);
-      for (const user of members) await noteMember(unit, this.cx, group, user, epoch);
-    });
+  /** @param {Unit} unit @param {string} group @param {Invite} invite @param {string | null} inviter @param {number} number @param {Start} [start] */
+  async #enter(unit, group, invite, inviter, number, start) {
+    await this.#begin(unit, group, invite, { inviter, number });
+    if (!start) return;
+    const { position, epoch, members, records } = start;
+    unit.put('groups', group, { ...(await loadGroup(unit, group)), position, epoch });
+    for (const record of records) await addRecord(unit, group, record);
+    await refold(unit, group);
+    for (const user of members) await noteMember(unit, this.cx, group, user, epoch);
   }
 
   /**

@@ -6,7 +6,7 @@ import { noteHead } from './heads.js';
 import { followRoster, takeKeys } from './keys.js';
 import { noteMember } from './newcomers.js';
 import { findDevice } from './roster.js';
-import { addRecord, loadGroup, loadRoster, stopSending, warn } from './state.js';
+import { addRecord, dropChain, loadGroup, loadRoster, stopSending, warn } from './state.js';
 import { ordered, transact } from './unit.js';
 
 /** @import { Bytes } from './bytes.js' */
@@ -65,6 +65,7 @@ async function processEvent(unit, cx, event, text) {
       break;
     case 'member_left':
       unit.delete('members', `${group}/${left}`);
+      if ((await loadRoster(unit, group)).devices.some(({ user }) => user === left)) await dropOwn(unit, cx, group);
       break;
     case 'identity_changed':
       await noteIdentity(unit, cx, event);
@@ -97,7 +98,22 @@ async function takeRecord(unit, cx, event) {
   const { roster, before } = await addRecord(unit, group, { seq: event.seq, author: String(event.data.author_id), bytes });
   for (const { seq, code, user, device } of roster.warnings.filter((one) => one.seq === event.seq))
     warn(unit, cx, { group, seq, code, user, device, details: {} });
-  if (roster.devices !== before.devices) await followRoster(unit, cx, group, readWaiting);
+  if (roster.devices === before.devices) return;
+  const stays = (/** @type {{identity: Bytes}} */ { identity }) => roster.devices.some((one) => equal(one.identity, identity));
+  if (!before.devices.every(stays)) await dropOwn(unit, cx, group);
+  await followRoster(unit, cx, group, readWaiting);
+}
+
+/**
+ * A device has left: what follows is sealed with new chains. It may have been shown the present ones as history by somebody else, of which this device
+ * knows nothing.
+ *
+ * @param {Unit} unit
+ * @param {Context} cx
+ * @param {string} group
+ */
+async function dropOwn(unit, cx, group) {
+  for (const [key] of await unit.list('own', `${group}/`)) await dropChain(unit, cx, key);
 }
 
 /** @param {Unit} unit @param {Context} cx @param {LogEvent} event The server's word on a device, compared with the roster. */

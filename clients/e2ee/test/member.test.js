@@ -341,6 +341,29 @@ test('[DEVGRP10] History is accepted only from a verified user or the inviter, w
   await assert.rejects(ada.shareHistory(group, CLEO), { code: 'stopped' });
 });
 
+test('[DEVGRP25] A device that was shown a chain by somebody else reads nothing that follows its removal.', async () => {
+  for (const leaves of ['revoked', 'removed']) {
+    const { relay, members, group, waitIdle } = await family([ADA, BEN], { history: 2 });
+    const [ada, ben] = members;
+    await say(ben, group, 'before');
+    await waitIdle();
+    const cleo = await relay.device(CLEO);
+    await enter(relay, group, ada, cleo);
+    await waitIdle();
+    await ada.shareHistory(group, CLEO);
+    await waitIdle();
+    if (leaves === 'revoked') await ada.revoke(group, CLEO);
+    else relay.leave(group, CLEO);
+    await waitIdle();
+    // Ben never gave Cleo the chain himself.
+    await say(ben, group, 'after');
+    await waitIdle();
+    for (const event of relay.groups.get(group).log.slice((await cleo.group(group)).position.seq)) await cleo.receive(event);
+    assert.deepEqual(await texts(cleo, group), ['before', '[waiting]'], leaves);
+    assert.deepEqual(await texts(ada, group), ['before', 'after']);
+  }
+});
+
 test('[DEVGRP11] The log reveals an old copy of a store: a warning, and a new chain before anything is sent.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
@@ -612,4 +635,60 @@ test('[ASIDE2] A draft whose lost answer was a success is done when its event co
   await waitIdle();
   assert.deepEqual(await ada.drafts(group), []);
   for (const one of [ada, ben]) assert.deepEqual([await texts(one, group), await codes(one, group)], [['said once'], []]);
+});
+
+test('[ASIDE3] A draft that another tab took over while its post was under way is sent once and read, whichever tab sees the event first, and whatever stands before it.', async () => {
+  for (const sees of ['writer', 'taker', 'third']) {
+    const { relay, members, group, waitIdle } = await family([ADA, BEN]);
+    const [ada, ben] = members;
+    const open = { store: ada.store, publish: false };
+    const taker = await relay.device(ADA, 1, { ...open, chainName: 'taker' });
+    const third = await relay.device(ADA, 1, { ...open, chainName: 'third' });
+    await say(ada, group, 'before');
+    await waitIdle();
+    relay.hooks.post = ({ type }) => {
+      if (type === 'new_message') throw new Error('no server');
+    };
+    await assert.rejects(say(taker, group, 'first of the taker'), /no server/);
+    relay.hooks.post = () => {};
+    relay.hooks.posted = async ({ type }) => {
+      if (type !== 'new_message') return;
+      relay.hooks.posted = () => {};
+      await taker.adoptDrafts(group, new Set(['taker', 'third']));
+      await relay.deliver({ writer: ada, taker, third }[sees], group);
+    };
+    await say(ada, group, 'once');
+    await taker.flush(group);
+    relay.members = [ada, taker, third, ben];
+    await relay.waitIdle(group);
+    for (const member of [third, ben])
+      assert.deepEqual([...(await texts(member, group))].sort(), ['before', 'first of the taker', 'once'], sees);
+    assert.equal(await ada.pending(group), 0, sees);
+  }
+});
+
+test('[DEVGRP24] A device enters and asks in one transaction, and founds with a secret that was used before the group had an id: a device that is killed at any write is in the group, or begins again.', async () => {
+  const relay = new FakeRelay();
+  const secret = new Uint8Array(16).fill(7);
+  const ada = await relay.device(ADA, 1);
+  const group = relay.newGroup(ADA);
+  await ada.found(group, { secret });
+  relay.members = [ada];
+  await relay.waitIdle(group);
+  const { text } = await ada.invite(group);
+  assert.deepEqual(readInvite(text).secret, secret);
+
+  const ben = await relay.device(BEN, 1);
+  relay.join(group, BEN);
+  const { commit } = ben.store;
+  let commits = 0;
+  ben.store.commit = async (...args) => {
+    if (++commits > 1) throw new Error('killed');
+    return commit.apply(ben.store, args);
+  };
+  await ben.join(group, readInvite(text)).catch(() => {});
+  ben.store.commit = commit;
+  relay.members = [ada, ben];
+  await relay.waitIdle(group);
+  assert.deepEqual(await ada.strangers(group), []);
 });

@@ -85,7 +85,7 @@ export class FakeRelay {
           throw new E2eeError('epoch_changed', 'the group changed', { epoch: state.epoch });
         const seq = this.append(group, type, { ...FIELDS[type](group, user), ...body });
         state.answered.set(`${user}/${key}`, { body: text, seq });
-        this.hooks.posted({ user, device, group, type, seq });
+        await this.hooks.posted({ user, device, group, type, seq });
         return { seq };
       },
       claim: async (_group, devices) =>

@@ -11,8 +11,29 @@ from orbital_relay.e2ee.heads import note_head
 from orbital_relay.e2ee.keys import follow_roster, take_keys
 from orbital_relay.e2ee.newcomers import note_member
 from orbital_relay.e2ee.roster import LoggedRecord
-from orbital_relay.e2ee.rows import FRAMES, GROUPS, HEADS, MEMBERS, KeptFrame, LogEvent, LogPosition, Stop, Warned
-from orbital_relay.e2ee.state import Context, add_record, device_of, id_of, load_group, load_roster, stop_sending, warn
+from orbital_relay.e2ee.rows import (
+    FRAMES,
+    GROUPS,
+    HEADS,
+    MEMBERS,
+    OWN,
+    KeptFrame,
+    LogEvent,
+    LogPosition,
+    Stop,
+    Warned,
+)
+from orbital_relay.e2ee.state import (
+    Context,
+    add_record,
+    device_of,
+    drop_chain,
+    id_of,
+    load_group,
+    load_roster,
+    stop_sending,
+    warn,
+)
 from orbital_relay.e2ee.unit import Unit, ordered
 
 
@@ -64,6 +85,8 @@ def process_event(unit: Unit, cx: Context, event: LogEvent) -> bool:
             note_member(unit, cx, group, user, event.seq)
         case "member_left":
             unit.delete(MEMBERS, f"{group}/{user}")
+            if any(one.user == user for one in load_roster(unit, group).devices):
+                _drop_own(unit, cx, group)
         case "identity_changed":
             _note_identity(unit, cx, event)
         case "new_record":
@@ -82,8 +105,22 @@ def _take_record(unit: Unit, cx: Context, event: LogEvent) -> None:
     for one in after.warnings:
         if one.seq == event.seq:
             warn(unit, cx, Warned(group=group, seq=one.seq, code=one.code, user=one.user, device=one.device))
-    if after.devices != before.devices:
-        follow_roster(unit, cx, group)
+    if after.devices == before.devices:
+        return
+    stays = {one.identity for one in after.devices}
+    if any(one.identity not in stays for one in before.devices):
+        _drop_own(unit, cx, group)
+    follow_roster(unit, cx, group)
+
+
+def _drop_own(unit: Unit, cx: Context, group: str) -> None:
+    """
+    Forget the own chains: a device has left, and what follows is sealed with new ones.
+
+    Somebody else may have shown it the present chains as history, of which this device knows nothing.
+    """
+    for key, _ in unit.scan(OWN, f"{group}/"):
+        drop_chain(unit, cx, key)
 
 
 def _note_identity(unit: Unit, cx: Context, event: LogEvent) -> None:

@@ -29,7 +29,7 @@ def take_own(unit: Unit, cx: Context, event: LogEvent, parts: list[ReadPart], ch
         warning = Warned(group=group, seq=event.seq, code="old_copy", user=me.user, device=me.device, details=details)
         warn(unit, cx, warning)
         drop_chain(unit, cx, key)
-    found = _sent_row(unit, cx, group, chain_name, (first.distribution.hex(), first.iteration))
+    found = _sent_row(unit, group, (first.distribution.hex(), first.iteration))
     if found is not None:
         where, row, sealed = found
         if all(fields.get(part.field) == sealed.body.get(part.field) for part in parts):
@@ -47,23 +47,20 @@ def take_own(unit: Unit, cx: Context, event: LogEvent, parts: list[ReadPart], ch
     unit.put(ITEMS, at, item_of(event, me.user, "own_lost", device=me.device))
 
 
-def _sent_row(
-    unit: Unit, cx: Context, group: str, chain_name: str, sent: tuple[str, int]
-) -> tuple[str, OutboxDraft, Sealed] | None:
+def _sent_row(unit: Unit, group: str, sent: tuple[str, int]) -> tuple[str, OutboxDraft, Sealed] | None:
     """
     Find the outbox's row of an own event.
 
-    It was posted, or is still first among the drafts when the answer to its post did not come yet.
+    It was posted, or is still a draft when the answer to its post did not come yet. Any process may have taken the draft
+    over, at any place of its line, and any may see the event first.
     """
     distribution, iteration = sent
     key = posted_key(group, Sealed(distribution=distribution, iteration=iteration, epoch=0, body={}))
     posted = unit.get(DRAFTS, key)
     if posted is not None and posted.sealed is not None:
         return key, posted, posted.sealed
-    # A process that took the draft over has it under its own name.
-    for name in dict.fromkeys((chain_name, cx.chain_name)):
-        for at, row in unit.scan(DRAFTS, drafts_of(group, name), 1):
-            for sealed in (*row.tried, *([row.sealed] if row.sealed else [])):
-                if (sealed.distribution, sealed.iteration) == sent:
-                    return at, row, sealed
+    for at, row in unit.scan(DRAFTS, drafts_of(group)):
+        for sealed in (*row.tried, *([row.sealed] if row.sealed else [])):
+            if (sealed.distribution, sealed.iteration) == sent:
+                return at, row, sealed
     return None

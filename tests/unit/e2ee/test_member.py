@@ -301,6 +301,32 @@ async def test_history():
         await ada.share_history(group, CLEO)
 
 
+async def test_history_of_a_device_that_left():
+    """[PYDEV30] A device that was shown a chain by somebody else reads nothing that follows its removal."""
+    for leaves in ("revoked", "removed"):
+        relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.ALL)
+        await say(ben, group, "before")
+        await relay.wait_idle(group)
+        cleo = await relay.device(CLEO)
+        await enter(relay, group, ada, cleo)
+        await relay.wait_idle(group)
+        await ada.share_history(group, CLEO)
+        await relay.wait_idle(group)
+        if leaves == "revoked":
+            await ada.revoke(group, CLEO, 0)
+        else:
+            relay.leave(group, CLEO)
+        await relay.wait_idle(group)
+        # Ben never gave Cleo the chain himself.
+        await say(ben, group, "after")
+        await relay.wait_idle(group)
+        last = (await cleo.group(group)).position.seq
+        for event in relay.groups[group].log[last:]:
+            await cleo.receive(event_of(event))
+        assert await texts(cleo, group) == ["before", "[waiting]"]
+        assert await texts(ada, group) == ["before", "after"]
+
+
 async def test_history_of_a_verified_user():
     """[PYDEV29] History is accepted from a verified user, too; policy `joined` limits it to chains made since."""
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.JOINED)
