@@ -11,23 +11,40 @@ import { minify } from 'terser';
 /** The limit of the whole package, in bytes. */
 export const LIMIT = 30_000;
 
-/** Dynamic imports stay outside. @type {import('esbuild').Plugin} */
-const LATER = {
+/**
+ * @param {Record<string, string>} elsewhere Other addresses of dynamic imports.
+ * @returns {import('esbuild').Plugin} Dynamic imports stay outside.
+ */
+const later = (elsewhere) => ({
   name: 'later',
   setup: ({ onResolve }) =>
-    onResolve({ filter: /./ }, ({ path, kind }) => (kind === 'dynamic-import' ? { path, external: true } : undefined)),
-};
+    onResolve({ filter: /./ }, ({ path, kind }) =>
+      kind === 'dynamic-import' ? { path: elsewhere[path] ?? path, external: true } : undefined,
+    ),
+});
 
-/** @param {string} code What a page imports. @returns {Promise<number>} */
-export async function size(code) {
+/**
+ * @param {string} code What a page imports, of `src`.
+ * @param {Record<string, string>} [elsewhere] Addresses in the page of what is imported later, by their names here.
+ * @returns {Promise<string>} A minified module.
+ */
+export async function bundle(code, elsewhere = {}) {
   // biome-ignore format: a list is read across the line
   const { outputFiles } = await build({
     stdin: { contents: code, resolveDir: fileURLToPath(new URL('../src', import.meta.url)) },
-    bundle: true, format: 'esm', target: 'es2022', write: false, logLevel: 'error', plugins: [LATER],
+    bundle: true, format: 'esm', target: 'es2022', write: false, logLevel: 'error', plugins: [later(elsewhere)],
   });
-  const { code: small } = await minify(/** @type {any} */ (outputFiles[0]).text, { module: true, compress: { passes: 3, ecma: 2020 } });
-  return gzipSync(/** @type {string} */ (small), { level: 9 }).length;
+  const { code: small } = await minify(/** @type {any} */ (outputFiles[0]).text, {
+    module: true,
+    compress: { passes: 3, ecma: 2020 },
+    // Single quotes, as everywhere in the page.
+    format: { quote_style: 1 },
+  });
+  return /** @type {string} */ (small);
 }
+
+/** @param {string} code What a page imports. @returns {Promise<number>} Bytes, gzipped. */
+export const size = async (code) => gzipSync(await bundle(code), { level: 9 }).length;
 
 /** Everything, and what a page uses: a member on IndexedDB, invites, files, safety numbers. */
 export const ALL = "export * from './index.js';";

@@ -5,6 +5,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { FOLDER, pageFiles } from '../scripts/page.js';
 import { ALL, LIMIT, PAGE, size } from '../scripts/size.js';
 
 const TREE = fileURLToPath(new URL('../../../', import.meta.url));
@@ -85,4 +87,13 @@ test('[SAFE12] The decision modules import nothing asynchronous: the machines us
       name,
     );
   }
+});
+
+test('[VENDOR1] The bundle that the web page uses is what these sources make, and weighs at most 30 kB gzipped; ML-KEM stands in a file of its own.', async () => {
+  const files = await pageFiles();
+  assert.deepEqual([...files.keys()], ['e2ee.js', 'ml-kem.js']);
+  for (const [name, text] of files)
+    assert.ok(text === readFileSync(join(FOLDER, name), 'utf8'), `web/vendor/${name} is not what the sources make: npm run page`);
+  assert.ok(gzipSync(/** @type {string} */ (files.get('e2ee.js')), { level: 9 }).length <= LIMIT);
+  assert.match(/** @type {string} */ (files.get('e2ee.js')), /import\('\.\/ml-kem\.js'\)/);
 });
