@@ -103,8 +103,20 @@ export class Person {
     await page.getByRole('button', { name: `Account of ${this.name}` }).waitFor();
   }
 
-  /** @param {string} group */
-  async makeGroup(group) {
+  /** With another browser. @param {string} url */
+  async logIn(url) {
+    const { page } = this;
+    await page.goto(url);
+    const change = page.locator('.entry-card').getByRole('button', { name: 'Log in', exact: true });
+    if (await change.and(page.locator(':not(.primary)')).count()) await change.and(page.locator(':not(.primary)')).click();
+    await page.getByLabel('Name').fill(this.name);
+    await page.getByLabel('Password', { exact: true }).fill(this.password);
+    await page.locator('.entry-card .primary').click();
+    await page.getByRole('button', { name: `Account of ${this.name}` }).waitFor();
+  }
+
+  /** @param {string} group @param {{changing?: boolean}} [options] `changing`: with keys that change with every message. */
+  async makeGroup(group, { changing = false } = {}) {
     const { page } = this;
     await page
       .getByRole('button', { name: /^(New|Create a) group$/ })
@@ -112,6 +124,7 @@ export class Person {
       .first()
       .click();
     await page.getByRole('dialog').getByLabel('Name').fill(group);
+    if (changing) await page.getByRole('dialog').getByLabel('Keys that change with every message').check();
     await page.getByRole('button', { name: 'Create the group' }).click();
     await page.getByRole('heading', { level: 1, name: group }).waitFor();
   }
@@ -178,6 +191,18 @@ export class Person {
   /** @param {number} [withinMs] Until the page says that everything is here; a reconnection may have to wait for its turn. */
   async isConnected(withinMs = 90_000) {
     await this.page.locator('.pill.good').waitFor({ timeout: withinMs });
+  }
+
+  /** Close every dialog, the last one first. */
+  async closesDialogs() {
+    const dialogs = this.page.getByRole('dialog');
+    for (let open = await dialogs.count(); open > 0; open--) {
+      await this.page.keyboard.press('Escape');
+      await until(
+        async () => (await dialogs.count()) < open,
+        () => 'the dialog stays open',
+      );
+    }
   }
 
   async close() {

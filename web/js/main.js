@@ -6,7 +6,7 @@ import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';
 import { Push } from './model/push.js';
 import { SessionStore } from './model/session.js';
 import { Shelf } from './model/shelf.js';
-import { keys, uploads } from './model/vault.js';
+import { deleteDevice, keys, uploads } from './model/vault.js';
 import { confirmJoin, deadLink } from './views/dialogs/groups.js';
 import { h, put } from './views/dom.js';
 import { showHome } from './views/home.js';
@@ -58,6 +58,9 @@ const exclusive = (name, act) =>
     if (lock) await act();
     return lock !== null;
   });
+
+/** @template T @param {string} name @param {() => Promise<T>} act @returns {Promise<T>} */
+const alone = (name, act) => navigator.locks.request(name, act);
 
 /** Ask the browser not to delete anything by itself. @returns {Promise<boolean>} */
 const persist = async () => (await navigator.storage?.persisted?.()) || (await navigator.storage?.persist?.().catch(() => false)) || false;
@@ -125,7 +128,7 @@ class Page {
       fetch: /** @type {typeof fetch} */ (recorder.fetch),
     });
     const visible = () => document.visibilityState === 'visible';
-    const family = new Family(session, { client, storage: localStorage, keys, uploads, exclusive, visible, persist });
+    const family = new Family(session, { client, storage: localStorage, keys, uploads, exclusive, alone, visible, persist });
     /** @type {Own} */
     const own = {
       leave: (forget) => this.#logOut(family, forget),
@@ -181,7 +184,7 @@ class Page {
       if (invitation.kind === 'key')
         return deadLink('This link has no invite code, so you cannot join a group with it. Ask for a new link.');
       if (!accepted) return confirmJoin(family, invitation, go);
-      go(await family.membership.join(invitation.code, invitation.raw));
+      go(await family.membership.join(invitation.code, invitation.raw, invitation.inviter));
     };
     const failed = (/** @type {any} */ error) =>
       error.code === 'NOT_FOUND'
@@ -232,6 +235,7 @@ class Page {
   async #forget(family) {
     const { user_id } = family.session;
     family.stop();
+    await deleteDevice(user_id);
     await keys.clear(`${user_id}/`);
     await uploads.clear(`${user_id}/`);
     for (const name of Object.keys(localStorage)) if (name.includes(user_id)) localStorage.removeItem(name);

@@ -6,7 +6,7 @@ import { newGroup } from '../js/model/group.js';
 import { ReadMarks } from '../js/model/reads.js';
 import { Shelf } from '../js/model/shelf.js';
 import { Threads } from '../js/model/threads.js';
-import { memoryStorage } from './fakes.js';
+import { firstOnly, memoryStorage } from './fakes.js';
 
 /** A group with five threads, and what is announced of it. */
 function setting() {
@@ -14,6 +14,7 @@ function setting() {
     id: 'g',
     name: 'G',
     key: undefined,
+    version: 1,
     code: null,
     invite: { expiresAt: null, singleUse: false },
     wrapped: '',
@@ -93,7 +94,15 @@ test('[COUNT1] 400 replies in one thread that is not loaded cost one request for
       return { reply_count: 400, media_count: 0 };
     },
   });
-  const threads = new Threads({ api, userId: 'me', ask: (question) => question(), nameOf: () => '', counted() {}, changed() {} });
+  const threads = new Threads({
+    api,
+    versions: firstOnly,
+    userId: 'me',
+    ask: (question) => question(),
+    nameOf: () => '',
+    counted() {},
+    changed() {},
+  });
   const { group } = setting();
   mock.timers.enable({ apis: ['setTimeout'] });
   for (let i = 0; i < 400; i++) threads.countSoon(group, '1');

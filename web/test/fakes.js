@@ -1,4 +1,13 @@
 /** In-memory fakes of what the model uses. */
+import { Versions } from '../js/model/versions.js';
+
+/** For members without a group of version 2. */
+export const firstOnly = new Versions(/** @type {any} */ ({}), /** @type {any} */ ({}), {
+  read() {},
+  drafts() {},
+  sent() {},
+  changed() {},
+});
 
 /** @returns {import('../js/model/shelf.js').Storage & {values: Map<string, string>}} */
 export function memoryStorage() {

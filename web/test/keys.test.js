@@ -6,7 +6,7 @@ import { importGroupKey, keyFromText, keyToSpeak, keyToText, newGroupKey } from 
 import { GroupKeys, groupKeyName } from '../js/model/group-keys.js';
 import { readInvitation } from '../js/model/invitation.js';
 import { Membership } from '../js/model/membership.js';
-import { memoryTable } from './fakes.js';
+import { firstOnly, memoryTable } from './fakes.js';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
@@ -105,7 +105,9 @@ async function membership(encrypted_name) {
     userId: 'me',
     groups,
     keys,
+    versions: firstOnly,
     ask: (question) => question(),
+    entering: (act) => act(),
     sync: async () => void asked.push('sync'),
     forget: () => {},
     unlocked: async () => void asked.push('unlocked'),
@@ -158,7 +160,8 @@ test('[CREATE1] a second press after a lost answer sends the same group under th
   };
   const keys = new GroupKeys('me', memoryTable());
   await keys.start();
-  const around = /** @type {any} */ ({ api, keys, ask: (/** @type {any} */ question) => question(), sync: async () => {} });
+  const call = (/** @type {any} */ act) => act();
+  const around = /** @type {any} */ ({ api, keys, ask: call, entering: call, sync: async () => {} });
   const twice = new Membership(around);
   const attempt = {};
 

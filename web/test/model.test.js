@@ -16,7 +16,7 @@ import { Shelf } from '../js/model/shelf.js';
 import { Typists } from '../js/model/typing.js';
 import { Uploads } from '../js/model/uploads.js';
 import { isConfirming, tooLong } from '../js/views/input.js';
-import { fullStorage, memoryTable, memoryStorage, until } from './fakes.js';
+import { firstOnly, fullStorage, memoryTable, memoryStorage, until } from './fakes.js';
 
 // What was read
 
@@ -393,6 +393,8 @@ test("[FITS1] a file over the group's quota is refused with both sizes while it 
     client: /** @type {any} */ ({ uploadMedia: async (/** @type {any} */ { media_id }) => sent.push(media_id) }),
     session: { user_id: 'u', username: 'ada', token: 't' },
     table: memoryTable(),
+    groups: new Map(),
+    versions: firstOnly,
     quota: async () => ({ max_bytes: 100_000_000, total_bytes }),
     exclusive: async (_, act) => act().then(() => true),
     changed: () => {},

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';
 import { Uploads } from '../js/model/uploads.js';
-import { memoryTable, until } from './fakes.js';
+import { firstOnly, memoryTable, until } from './fakes.js';
 
 /** @param {{table?: any, exclusive?: any, uploadMedia: (options: any) => Promise<any>}} options */
 async function uploads({ table = memoryTable(), exclusive, uploadMedia }) {
@@ -17,6 +17,8 @@ async function uploads({ table = memoryTable(), exclusive, uploadMedia }) {
     client: { uploadMedia },
     session,
     table,
+    groups: new Map(),
+    versions: firstOnly,
     quota: () => Promise.reject(new Error('away')),
     exclusive: exclusive ?? alone,
     changed: () => {},

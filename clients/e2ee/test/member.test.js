@@ -637,7 +637,7 @@ test('[ASIDE2] A draft whose lost answer was a success is done when its event co
   for (const one of [ada, ben]) assert.deepEqual([await texts(one, group), await codes(one, group)], [['said once'], []]);
 });
 
-test('[ASIDE3] A draft that another tab took over while its post was under way is sent once and read, whichever tab sees the event first, and whatever stands before it.', async () => {
+test('[ASIDE3] A draft that another tab took over while its post was in progress is sent once and read, whichever tab sees the event first, and whatever stands before it.', async () => {
   for (const sees of ['writer', 'taker', 'third']) {
     const { relay, members, group, waitIdle } = await family([ADA, BEN]);
     const [ada, ben] = members;

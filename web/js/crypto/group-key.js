@@ -13,6 +13,18 @@ const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 /** CRC-12: it detects every wrong letter and every swap of neighbours. */
 const POLYNOMIAL = 0x80f;
 
+/**
+ * The key that seals the name of a group of version 2 (docs/reference/encryption.md, Invite links).
+ *
+ * @param {Bytes} raw What its invitations carry.
+ * @returns {Promise<CryptoKey>} Not exportable.
+ */
+export async function importNameKey(raw) {
+  const secret = await crypto.subtle.importKey('raw', raw, 'HKDF', false, ['deriveKey']);
+  const how = { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(32), info: new TextEncoder().encode('orbital/2 name\0') };
+  return crypto.subtle.deriveKey(how, secret, AES, false, ['encrypt', 'decrypt']);
+}
+
 /** @returns {Bytes} A new group's key. */
 export const newGroupKey = () => crypto.getRandomValues(new Uint8Array(RAW_KEY_BYTES));
 

@@ -1,5 +1,4 @@
 /** The drawer "What the server sees": live frames and requests, with the plain text that a member reads. */
-import { open } from '../crypto/envelope.js';
 import { h, keyed, put } from '../views/dom.js';
 import { icon } from '../views/icons.js';
 
@@ -31,13 +30,16 @@ const peek = (type, text) => /"encrypted_\w+":"([^"]{1,48})/.exec(text)?.[1] ?? 
 /** @param {string} name @param {string} value @param {string} [tone] */
 const fact = (name, value, tone = '') => h('div', { class: tone }, h('dt', {}, name), h('dd', {}, value));
 
+/** @param {Record<string, any>} data */
+const carrierOf = ({ reply_id, media_id, thread_id, author_id }) => ({ which: reply_id ?? media_id ?? thread_id ?? '', author: author_id });
+
 /** @param {Family} family @param {any} frame @param {HTMLElement} target Filled with the frame's plain text. */
 async function translate(family, frame, target) {
   const group = family.groups.get(frame.group_id);
   const data = frame.data ?? {};
   for (const [name, kindOf] of Object.entries(KINDS)) {
     if (!group || typeof data[name] !== 'string') continue;
-    const text = await open(group.key, group.id, kindOf(data), data[name]);
+    const text = await family.versions.open(group, kindOf(data), data[name], carrierOf(data));
     target.append(
       h('p', {}, h('strong', {}, `${name.replace('encrypted_', '')}, as you read it: `), text ?? 'cannot be opened with this key'),
     );

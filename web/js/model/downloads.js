@@ -4,6 +4,7 @@ import { shownAs } from './medium.js';
 
 /** @import {OrbitalClient} from '/sdk/client.js' */
 /** @import {Group, Item} from './types.js' */
+/** @import {Versions} from './versions.js' */
 
 /** @typedef {{state: 'loading' | 'ready' | 'failed' | 'gone', done: number, url?: string, type?: string}} View */
 
@@ -14,8 +15,11 @@ export class Downloads {
   #client;
   #changed;
 
-  /** @param {Pick<OrbitalClient, 'downloadMedia'>} client @param {() => void} changed */
-  constructor(client, changed) {
+  #versions;
+
+  /** @param {Pick<OrbitalClient, 'downloadMedia'>} client @param {Versions} versions @param {() => void} changed */
+  constructor(client, versions, changed) {
+    this.#versions = versions;
     this.#client = client;
     this.#changed = changed;
   }
@@ -41,7 +45,10 @@ export class Downloads {
         },
       });
       const type = shownAs(item.info.type);
-      const opened = await openFile(group.key, group.id, item.id, blob, type);
+      const opened =
+        group.version === 2
+          ? await (await this.#versions.load()).openFile(group.id, item.id, blob, type)
+          : await openFile(group.key, group.id, item.id, blob, type);
       Object.assign(view, { state: 'ready', type, url: URL.createObjectURL(opened) });
     } catch (error) {
       view.state = /** @type {any} */ (error).code === 'GONE' ? 'gone' : 'failed';

@@ -13,26 +13,13 @@ import { Shelf } from './shelf.js';
 import { Threads } from './threads.js';
 import { Typists } from './typing.js';
 import { Uploads } from './uploads.js';
+import { versionsOf } from './versions.js';
 import { Writer } from './writer.js';
 
-/** @import {OrbitalClient} from '/sdk/client.js' */
-/** @import {Storage} from './shelf.js' */
-/** @import {Group, Loaded, Session, Thread} from './types.js' */
-/** @import {Table} from './vault.js' */
+/** @import {Group, Loaded, Session, Surroundings, Thread} from './types.js' */
 
 /** Delay before a refused connection is retried when the server itself did not refuse the session. */
 const REOPEN_MS = 5000;
-
-/**
- * @typedef {object} Surroundings
- * @property {OrbitalClient} client
- * @property {Storage} storage
- * @property {Table} keys
- * @property {Table} uploads
- * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time.
- * @property {() => boolean} visible Whether the page is visible.
- * @property {() => Promise<boolean>} persist Ask the browser for persistent storage (Storage Standard §5).
- */
 
 /** Emits `change` when the view must be updated, `news`, `removed`, `sent`, `trouble`, and `ended` when the session is over. */
 export class Family extends EventTarget {
@@ -71,23 +58,28 @@ export class Family extends EventTarget {
     const changed = () => this.changed();
     const ask = this.ask.bind(this);
     this.keys = new GroupKeys(userId, around.keys);
+    /** Comes into a group, in one tab at a time: another one may see it before its keys are here. @template T @param {() => Promise<T>} act */
+    this.entering = (act) => around.alone(`orbital-entering:${userId}`, act);
+    this.versions = versionsOf(this, client);
     this.reads = new ReadMarks(new Shelf(storage, `orbital-read:${userId}`, full));
     this.drafts = new Drafts(storage, userId, full);
     this.outbox = new Outbox(client, new Shelf(storage, `orbital-refused:${userId}`, full), (id) => this.keys.stored(id), changed);
     const quota = (/** @type {string} */ groupId) => api.quota(groupId);
-    this.uploads = new Uploads({ client, session, table: around.uploads, quota, exclusive: around.exclusive, changed });
-    this.downloads = new Downloads(client, changed);
+    const { versions, keys, groups } = this;
+    this.outbox.keeper = versions;
+    this.uploads = new Uploads({ client, session, table: around.uploads, quota, exclusive: around.exclusive, groups, versions, changed });
+    this.downloads = new Downloads(client, versions, changed);
     const connected = () => this.state.status === 'open';
     this.people = new People({ api, userId, connected, ask, changed }, new Shelf(storage, `orbital-notices:${userId}`, full));
     const counted = (/** @type {Thread} */ thread) => this.#readNow(thread);
-    this.threads = new Threads({ api, userId, ask, nameOf: this.people.nameOf, counted, changed });
-    const { outbox, people, reads, threads, typists, uploads, groups, keys } = this;
-    this.writer = new Writer({ session, outbox, threads, groups });
-    const news = (/** @type {unknown} */ detail) => this.#emit('news', detail);
-    this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news });
+    this.threads = new Threads({ api, versions, userId, ask, nameOf: this.people.nameOf, counted, changed });
+    const { outbox, people, reads, threads, typists, uploads } = this;
+    this.writer = new Writer({ session, outbox, threads, groups, versions });
+    this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news: (detail) => this.#emit('news', detail) });
     const forget = (/** @type {string} */ id) => this.#forget(id);
-    const unlocked = (/** @type {Group} */ group) => this.#reload(group);
-    this.membership = new Membership({ api, userId, groups, keys, ask, sync: () => this.sync(), forget, unlocked });
+    const unlocked = (/** @type {Group} */ one) => this.#unlocked(one);
+    const sync = () => this.sync();
+    this.membership = new Membership({ api, userId, groups, keys, versions, ask, entering: this.entering, sync, forget, unlocked });
     this.#listen();
   }
 
@@ -106,7 +98,7 @@ export class Family extends EventTarget {
       else this.typists.stopped(thread_id, user_id);
       this.changed();
     });
-    client.on('sent', ({ key, answer }) => void this.#sent(key, answer));
+    client.on('sent', ({ key, answer }) => void this.sent(key, answer));
     client.on('failed', (failure) => void this.outbox.failed(failure));
     client.on('violation', (violation) => {
       this.violations = [...this.violations, violation].slice(-20);
@@ -161,6 +153,7 @@ export class Family extends EventTarget {
     this.downloads.stop();
     this.threads.stop();
     this.typists.clear();
+    this.versions.cipher?.stop();
     this.#around.client.close();
   }
 
@@ -254,22 +247,34 @@ export class Family extends EventTarget {
     const invite = { expiresAt: found.invite_expires_at ?? null, singleUse: found.invite_single_use ?? false };
     const had = this.groups.get(id);
     const opened =
-      had?.key && had.sealedName === sealedName ? { key: had.key, name: had.name } : await this.keys.of(id, wrapped, sealedName);
-    const { key, name = null } = opened ?? {};
+      had?.key && had.sealedName === sealedName
+        ? { key: had.key, name: had.name, version: had.version }
+        : await this.keys.of(id, wrapped, sealedName);
+    const { key, name = null, version = 1 } = opened ?? {};
     if (key) void this.#persist();
     const group = this.groups.get(id);
     if (group) {
-      Object.assign(group, { key, name, code, invite, wrapped, sealedName, memberCount });
+      const isNew = key && !group.key;
+      Object.assign(group, { key, name, version, code, invite, wrapped, sealedName, memberCount });
+      // It was seen before its key was here, or its device could not be made: both happen while it is joined.
+      if (isNew || (version === 2 && !group.begun)) await this.#unlocked(group);
       return this.#retry(group);
     }
-    const made = newGroup({ id, name, key, code, invite, wrapped, sealedName, memberCount });
+    const made = newGroup({ id, name, version, key, code, invite, wrapped, sealedName, memberCount });
     made.notices = this.people.notices(made);
     this.groups.set(id, made);
     // Everything older than a device's first look at a group counts as read.
     if (this.reads.latestAt(id) === undefined) this.reads.received(id, Date.parse(found.joined_at));
+    await this.versions.begin(made, found.last_seq ?? 0);
     this.#subscribe(made, found.last_seq ?? 0);
     void this.people.load(made);
     await this.threads.loadPage(made);
+  }
+
+  /** A group has a key that it had not. @param {Group} group */
+  async #unlocked(group) {
+    await this.versions.begin(group, group.subscription?.position?.seq ?? 0);
+    await this.threads.reload(group);
   }
 
   /** Load the parts of a group that could not be loaded before. @param {Group} group */
@@ -284,12 +289,14 @@ export class Family extends EventTarget {
     group.subscription = client.subscribe(group.id, {
       since,
       onEvent: async (event) => {
+        await this.versions.receive(group, event);
         await this.events.apply(group, event);
         this.changed();
       },
       onReset: ({ data }) => this.#reset(group, data.seq),
       onCaughtUp: () => {
         this.events.caughtUp(group);
+        void this.versions.caughtUp(group).catch(() => {});
         void this.people.load(group);
         this.changed();
       },
@@ -313,22 +320,10 @@ export class Family extends EventTarget {
   /** Reload a group after a reset, when events are no longer in the log, and mark threads with newer content as unread. @param {Group} group @param {number} seq */
   async #reset(group, seq) {
     const latestAt = this.reads.latestAt(group.id) ?? Number.POSITIVE_INFINITY;
-    await this.#reload(group);
+    await this.versions.reset(group, seq);
+    await this.threads.reload(group);
     for (const { id, mine } of await this.threads.writtenAfter(group, latestAt).catch(() => [])) this.reads.noted(id, seq, mine);
     this.changed();
-  }
-
-  /** @param {Group} group */
-  async #reload(group) {
-    const open = [...group.threads.values()].filter(({ loaded }) => loaded !== 'no').map(({ id }) => id);
-    group.threads.clear();
-    group.listedTo = 0;
-    group.loaded = 'no';
-    await this.threads.loadPage(group);
-    for (const id of open) {
-      const thread = await this.threads.find(group, id);
-      if (thread) void this.threads.load(group, thread);
-    }
   }
 
   /** Ask once for persistent storage, when there are keys. */
@@ -352,9 +347,9 @@ export class Family extends EventTarget {
     return this.writer.reply(group, threadId, body);
   }
 
-  /** Handle the server's answer to a sent text. @param {string} key @param {any} answer */
-  async #sent(key, answer) {
-    await this.writer.sent(key, answer);
+  /** Handle the server's answer to a sent text. @param {string} key @param {any} answer @param {any} [sealed] */
+  async sent(key, answer, sealed) {
+    await this.writer.sent(key, answer, sealed);
     this.#emit('sent', { key, threadId: answer.thread_id });
     this.changed();
   }

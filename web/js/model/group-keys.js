@@ -1,10 +1,13 @@
 /** The keys of a member in this browser: the member's key pair and the group keys. */
 import { open } from '../crypto/envelope.js';
-import { importGroupKey, keyToText } from '../crypto/group-key.js';
+import { importGroupKey, importNameKey, keyToText } from '../crypto/group-key.js';
 import { newIdentity, unwrapGroupKey, wrapGroupKey } from '../crypto/identity.js';
 
 /** @import {Bytes} from '../crypto/bytes.js' */
 /** @import {Table} from './vault.js' */
+
+/** @typedef {{key: CryptoKey, name: string, version: 1 | 2}} Opened The key opens the group's name; in version 2 nothing else. */
+/** @typedef {{version: 2, key: CryptoKey}} Second How the key of a group of version 2 is stored. */
 
 /** @param {string} userId */
 export const identityName = (userId) => `${userId}/identity`;
@@ -34,8 +37,15 @@ export class GroupKeys {
   }
 
   /** @param {string} groupId @returns {Promise<CryptoKey | undefined>} As it is stored. */
-  stored(groupId) {
-    return this.#keys.get(groupKeyName(this.#userId, groupId));
+  async stored(groupId) {
+    return (await this.#stored(groupId))?.key;
+  }
+
+  /** @param {string} groupId @returns {Promise<{key: CryptoKey, version: 1 | 2} | undefined>} */
+  async #stored(groupId) {
+    /** @type {CryptoKey | Second | undefined} */
+    const found = await this.#keys.get(groupKeyName(this.#userId, groupId));
+    return found && ('version' in found ? found : { key: found, version: 1 });
   }
 
   /**
@@ -44,12 +54,12 @@ export class GroupKeys {
    * @param {string} groupId
    * @param {string} wrapped
    * @param {string} sealedName
-   * @returns {Promise<{key: CryptoKey, name: string} | undefined>} Undefined when no key opens the group's name.
+   * @returns {Promise<Opened | undefined>} Undefined when no key opens the group's name.
    */
   async of(groupId, wrapped, sealedName) {
-    const stored = await this.stored(groupId);
-    const name = await open(stored, '', 'group-name', sealedName);
-    if (stored && name !== null) return { key: stored, name };
+    const stored = await this.#stored(groupId);
+    const name = await open(stored?.key, '', 'group-name', sealedName);
+    if (stored && name !== null) return { ...stored, name };
     const raw = await unwrapGroupKey(this.#identity, wrapped);
     return raw ? this.bring(groupId, raw, sealedName) : undefined;
   }
@@ -60,19 +70,37 @@ export class GroupKeys {
    * @param {string} groupId
    * @param {Bytes} raw
    * @param {string} sealedName
-   * @returns {Promise<{key: CryptoKey, name: string} | undefined>} Undefined when it does not; then nothing is stored.
+   * @returns {Promise<Opened | undefined>} Undefined when it does not; then nothing is stored.
    */
   async bring(groupId, raw, sealedName) {
-    const key = await importGroupKey(raw);
-    const name = await open(key, '', 'group-name', sealedName);
-    if (name === null) return undefined;
-    await this.#keys.set(groupKeyName(this.#userId, groupId), key);
-    return { key, name };
+    const opened = await this.read(raw, sealedName);
+    if (!opened) return undefined;
+    const { key, version } = opened;
+    await this.#keys.set(groupKeyName(this.#userId, groupId), version === 2 ? { version, key } : key);
+    return opened;
+  }
+
+  /** Open a group's name: the key that does it says which version the group has. @param {Bytes} raw @param {string} sealedName @returns {Promise<Opened | undefined>} */
+  async read(raw, sealedName) {
+    for (const [version, derive] of /** @type {const} */ ([
+      [1, importGroupKey],
+      [2, importNameKey],
+    ])) {
+      const key = await derive(raw);
+      const name = await open(key, '', 'group-name', sealedName);
+      if (name !== null) return { key, name, version };
+    }
+    return undefined;
   }
 
   /** @param {Bytes} raw @returns {Promise<string>} For this member on this device alone. */
   wrap(raw) {
     return wrapGroupKey(/** @type {CryptoKeyPair} */ (this.#identity), raw);
+  }
+
+  /** @param {string} wrapped @returns {Promise<Bytes | null>} Null when it was wrapped on another device. */
+  raw(wrapped) {
+    return unwrapGroupKey(this.#identity, wrapped);
   }
 
   /**

@@ -1,11 +1,12 @@
 /** Creates, joins, unlocks and leaves groups. */
-import { importGroupKey, newGroupKey } from '../crypto/group-key.js';
+import { importGroupKey, importNameKey, newGroupKey } from '../crypto/group-key.js';
 import { seal } from '../crypto/envelope.js';
 
 /** @import {RestMethods} from '/sdk/rest.js' */
 /** @import {Bytes} from '../crypto/bytes.js' */
 /** @import {GroupKeys} from './group-keys.js' */
 /** @import {Group} from './types.js' */
+/** @import {Versions} from './versions.js' */
 
 const WRONG_KEY = 'This key does not open the group. A letter may be wrong: ask for the link again.';
 
@@ -15,13 +16,15 @@ const WRONG_KEY = 'This key does not open the group. A letter may be wrong: ask 
  * @property {string} userId
  * @property {Map<string, Group>} groups
  * @property {GroupKeys} keys
+ * @property {Versions} versions
  * @property {<T>(question: () => Promise<T>) => Promise<T>} ask
+ * @property {<T>(act: () => Promise<T>) => Promise<T>} entering Come into a group, in one tab at a time.
  * @property {() => Promise<void>} sync
  * @property {(groupId: string) => void} forget
  * @property {(group: Group) => Promise<void>} unlocked
  */
 
-/** @typedef {{name?: string, key?: string, raw?: Bytes, body?: {encrypted_name: string, encrypted_group_key: string}}} Attempt The request that a retry repeats. */
+/** @typedef {{name?: string, version?: 1 | 2, key?: string, raw?: Bytes, body?: {encrypted_name: string, encrypted_group_key: string}}} Attempt The request that a retry repeats. */
 
 /** A member's actions on groups. A key that does not open a group's name is never stored. */
 export class Membership {
@@ -37,21 +40,28 @@ export class Membership {
    *
    * @param {string} name
    * @param {Attempt} attempt Empty at first; pass it again after a lost answer, so that the retry creates no second group.
+   * @param {1 | 2} [version] Of its encryption.
    * @returns {Promise<string>} Its id.
    */
-  async create(name, attempt) {
-    const { api, ask, keys, sync } = this.#around;
-    if (attempt.name !== name) {
-      const raw = newGroupKey();
-      const encrypted_name = await seal(await importGroupKey(raw), '', 'group-name', name);
+  async create(name, attempt, version = 1) {
+    const { api, ask, entering, keys, sync, versions } = this.#around;
+    const cipher = version === 2 ? await versions.load() : undefined;
+    if (attempt.name !== name || attempt.version !== version) {
+      const raw = cipher ? await cipher.newInvitation() : newGroupKey();
+      const encrypted_name = await seal(await (cipher ? importNameKey : importGroupKey)(raw), '', 'group-name', name);
       const body = { encrypted_name, encrypted_group_key: await keys.wrap(raw) };
-      Object.assign(attempt, { name, key: crypto.randomUUID(), raw, body });
+      Object.assign(attempt, { name, version, key: crypto.randomUUID(), raw, body });
     }
     const { key, raw, body } = /** @type {Required<Attempt>} */ (attempt);
-    const { group_id } = await ask(() => api.createGroup(body, { key }));
-    await keys.bring(group_id, raw, body.encrypted_name);
+    const id = await entering(async () => {
+      const { group_id } = await ask(() => api.createGroup(body, { key }));
+      await cipher?.found(group_id, raw);
+      await keys.bring(group_id, raw, body.encrypted_name);
+      return group_id;
+    });
+    await cipher?.flush(id);
     await sync();
-    return group_id;
+    return id;
   }
 
   /**
@@ -63,11 +73,8 @@ export class Membership {
   async recognize(raw) {
     const { groups, keys } = this.#around;
     for (const group of groups.values()) {
-      const found = await keys.bring(group.id, raw, group.sealedName);
-      if (!found) continue;
-      if (group.key) return group.id;
-      Object.assign(group, found);
-      await this.#around.unlocked(group);
+      if (!(await keys.read(raw, group.sealedName))) continue;
+      if (!group.key) await this.unlock(group, raw);
       return group.id;
     }
     return undefined;
@@ -78,19 +85,16 @@ export class Membership {
    *
    * @param {string} code
    * @param {Bytes} raw The group's key.
+   * @param {string} [inviter] The id of the member who made the link.
    * @returns {Promise<string>} The group's id.
    */
-  async join(code, raw) {
-    const { api, ask, keys, sync, userId } = this.#around;
-    const encrypted_group_key = await keys.wrap(raw);
+  async join(code, raw, inviter) {
+    const { entering, sync } = this.#around;
     try {
-      const { group_id, encrypted_name } = await ask(() => api.joinGroup({ invite_code: code, encrypted_group_key }));
-      if (!(await keys.bring(group_id, raw, encrypted_name))) {
-        await ask(() => api.removeMember(group_id, userId));
-        throw new Error(WRONG_KEY);
-      }
+      // In another tab, which sees the group meanwhile, it would be entered without the inviter.
+      const id = await entering(() => this.#join(code, raw, inviter));
       await sync();
-      return group_id;
+      return id;
     } catch (error) {
       if (/** @type {any} */ (error).code !== 'ALREADY_MEMBER') throw error;
       await sync();
@@ -100,12 +104,46 @@ export class Membership {
     }
   }
 
+  /** @param {string} code @param {Bytes} raw @param {string} [inviter] */
+  async #join(code, raw, inviter) {
+    const { api, ask, keys, userId } = this.#around;
+    const encrypted_group_key = await keys.wrap(raw);
+    const { group_id, encrypted_name } = await ask(() => api.joinGroup({ invite_code: code, encrypted_group_key }));
+    const found = await keys.read(raw, encrypted_name);
+    if (!found) {
+      await ask(() => api.removeMember(group_id, userId));
+      throw new Error(WRONG_KEY);
+    }
+    await this.#enter(group_id, raw, found.version, inviter);
+    await keys.bring(group_id, raw, encrypted_name);
+    return group_id;
+  }
+
   /** Use a key for a locked group. @param {Group} group @param {Bytes} raw @throws {Error} When it does not open the group's name. */
   async unlock(group, raw) {
-    const found = await this.#around.keys.bring(group.id, raw, group.sealedName);
+    const { keys, unlocked } = this.#around;
+    const found = await keys.read(raw, group.sealedName);
     if (!found) throw new Error('This key does not open this group. Ask for the link again.');
+    await this.#enter(group.id, raw, found.version);
+    await keys.bring(group.id, raw, group.sealedName);
     Object.assign(group, found);
-    await this.#around.unlocked(group);
+    await unlocked(group);
+  }
+
+  /** Enter a group of version 2 with this browser. It comes before the key is stored: with the key the group counts as entered. @param {string} groupId @param {Bytes} raw @param {1 | 2} version @param {string} [inviter] */
+  async #enter(groupId, raw, version, inviter) {
+    if (version !== 2) return;
+    const cipher = await this.#around.versions.load();
+    await cipher.join(groupId, raw, inviter);
+    // What is written from now on has keys for this browser.
+    await cipher.flush(groupId);
+  }
+
+  /** Show a member what was written before they joined. @param {Group} group @param {string} userId */
+  async showPast(group, userId) {
+    const cipher = await this.#around.versions.load();
+    await (await cipher.member()).shareHistory(group.id, userId);
+    await cipher.flush(group.id);
   }
 
   /** Replace the invite code. @param {Group} group @param {{singleUse?: boolean, hours?: number}} [how] Valid for one person, or for so many hours. */
@@ -130,7 +168,9 @@ export class Membership {
 
   /** Remove a member, and replace the invite code that they know. @param {Group} group @param {string} userId */
   async remove(group, userId) {
-    const { api, ask } = this.#around;
+    const { api, ask, versions } = this.#around;
+    // First, so that a server that hides the removal is noticed.
+    if (group.version === 2) await (await versions.load()).revoke(group.id, userId);
     await ask(() => api.removeMember(group.id, userId));
     group.code = null;
     try {

@@ -1,6 +1,7 @@
 /** The outbox of the page: unsent texts, waiting or refused by the server. */
 import { open } from '../crypto/envelope.js';
 
+/** @import {Draft} from './cipher-outbox.js' */
 /** @import {Shelf} from './shelf.js' */
 /** @import {Waiting} from './types.js' */
 
@@ -28,6 +29,8 @@ const reasonOf = ({ code, message }) =>
  * reloads, tabs and days. It never deletes a text by itself.
  */
 export class Outbox {
+  /** @type {{sendAgain: (groupId: string, key: string) => Promise<void>, discard: (groupId: string, key: string) => Promise<void>} | undefined} Keeps the drafts of groups of version 2. */
+  keeper;
   /** @type {Waiting[]} Oldest first. */
   waiting = [];
   #client;
@@ -73,7 +76,9 @@ export class Outbox {
   /** Reload the refused texts from storage: another tab may have added, resent or discarded one. */
   async reread() {
     const stored = this.#refused();
-    this.waiting = this.waiting.filter(({ key, error }) => error === undefined || stored.some((one) => one.key === key));
+    this.waiting = this.waiting.filter(
+      ({ key, error, draft }) => draft === null || error === undefined || stored.some((one) => one.key === key),
+    );
     for (const { key, group_id, draft, at_ms, error } of stored) {
       const had = this.#find(key);
       if (had) had.error = error;
@@ -99,12 +104,35 @@ export class Outbox {
 
   /** Send a refused text again. @param {Waiting} waiting */
   resend({ key, groupId, draft, threadId, title, body }) {
+    if (draft === null) return void this.keeper?.sendAgain(groupId, key);
     this.discard(key);
     this.send(groupId, draft, { threadId, title, body });
   }
 
   /** @param {string} key */
   discard(key) {
+    const found = this.#find(key);
+    if (found?.draft === null) void this.keeper?.discard(found.groupId, key);
+    this.#forget(key);
+  }
+
+  /** Show what is not sent yet in a group of version 2. @param {string} groupId @param {Draft[]} drafts */
+  show(groupId, drafts) {
+    this.waiting = this.waiting.filter((one) => one.draft !== null || one.groupId !== groupId);
+    for (const { id, type, plain, texts, atMs, posted, refused } of drafts) {
+      if (posted || type === 'media_uploaded') continue;
+      const [first = null, second = null] = texts;
+      const shown =
+        type === 'new_thread'
+          ? { threadId: undefined, title: first, body: second }
+          : { threadId: plain.thread_id, title: null, body: first };
+      this.#insert({ key: id, groupId, ...shown, atMs, draft: null, ...(refused !== undefined && { error: refused }) });
+    }
+    this.#changed();
+  }
+
+  /** @param {string} key */
+  #forget(key) {
     this.waiting = this.waiting.filter((one) => one.key !== key);
     this.#store(this.#refused().filter((one) => one.key !== key));
     this.#changed();
@@ -130,14 +158,14 @@ export class Outbox {
   /** The server acknowledged a text. @param {string} key @returns {Waiting | undefined} The text. */
   sent(key) {
     const found = this.#find(key);
-    if (found) this.discard(key);
+    if (found) this.#forget(key);
     return found;
   }
 
   /** An event brought this ciphertext: a nonce is used once, so equal ciphertext is the same writing. @param {string} sealed */
   arrived(sealed) {
-    const found = this.waiting.find(({ draft }) => draft.encrypted_body === sealed);
-    if (found) this.discard(found.key);
+    const found = this.waiting.find(({ draft }) => draft?.encrypted_body === sealed);
+    if (found) this.#forget(found.key);
   }
 
   /** @param {string} key */

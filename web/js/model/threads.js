@@ -1,9 +1,7 @@
 /** Threads, replies and media as the server lists them, opened for this member. */
-import { open } from '../crypto/envelope.js';
-import { readMediaInfo } from './medium.js';
-
 /** @import {RestMethods} from '/sdk/rest.js' */
 /** @import {Group, Thread} from './types.js' */
+/** @import {Versions} from './versions.js' */
 
 /** Threads in one page of the list; the server gives 100 at most. */
 const PAGE = 50;
@@ -17,6 +15,7 @@ const CLOCK_MS = 2 * 86_400_000;
 /**
  * @typedef {object} Surroundings
  * @property {RestMethods} api
+ * @property {Versions} versions
  * @property {string} userId
  * @property {<T>(question: () => Promise<T>) => Promise<T>} ask
  * @property {(userId: string | undefined, username: string | undefined) => string} nameOf
@@ -46,7 +45,9 @@ export class Threads {
    * @param {number} [seq] Of its event, where it is one.
    * @returns {Promise<Thread>}
    */
-  async opened(found, { id, key }, seq = 0) {
+  async opened(found, group, seq = 0) {
+    const { versions } = this.#around;
+    const carrier = { which: found.thread_id, author: found.author_id };
     const { reply_count = 0, media_count = 0, ...last } = /** @type {Partial<import('/sdk/rest.js').Thread>} */ (found);
     const author = this.#around.nameOf(found.author_id, found.author_username);
     const mine = found.author_id === this.#around.userId;
@@ -56,9 +57,10 @@ export class Threads {
       author,
       mine,
       atMs,
-      last: last.last_seq ? await this.#lastOf(found.thread_id, last, id, key) : { seq, atMs, author, mine, kind: 'thread', text: null },
-      title: await open(key, id, 'thread-title', found.encrypted_title),
-      body: await open(key, id, 'thread-body', found.encrypted_body),
+      last: last.last_seq ? await this.#lastOf(found.thread_id, last, group) : { seq, atMs, author, mine, kind: 'thread', text: null },
+      title: await versions.open(group, 'thread-title', found.encrypted_title, carrier),
+      body: await versions.open(group, 'thread-body', found.encrypted_body, carrier),
+      waits: versions.waits(group, found.thread_id),
       replies: reply_count,
       photos: media_count,
       items: new Map(),
@@ -69,11 +71,10 @@ export class Threads {
   /**
    * @param {string} threadId
    * @param {Partial<import('/sdk/rest.js').Thread>} found
-   * @param {string} groupId
-   * @param {CryptoKey | undefined} key
+   * @param {Group} group
    * @returns {Promise<import('./types.js').Activity>}
    */
-  async #lastOf(threadId, found, groupId, key) {
+  async #lastOf(threadId, found, group) {
     const { last_seq = 0, last_activity_at = '', last_author_id, last_author_username, last_encrypted_body, created_at } = found;
     const reply = typeof last_encrypted_body === 'string';
     return {
@@ -82,7 +83,9 @@ export class Threads {
       author: this.#around.nameOf(last_author_id, last_author_username),
       mine: last_author_id === this.#around.userId,
       kind: reply ? 'reply' : last_activity_at === created_at ? 'thread' : 'media',
-      text: reply ? await open(key, groupId, `reply/${threadId}`, last_encrypted_body) : null,
+      text: reply
+        ? await this.#around.versions.open(group, `reply/${threadId}`, last_encrypted_body, { which: last_seq, author: last_author_id })
+        : null,
     };
   }
 
@@ -116,7 +119,13 @@ export class Threads {
         const thread = await this.opened(found, group);
         const had = group.threads.get(thread.id);
         if (had) {
-          Object.assign(had, { title: thread.title, body: thread.body, replies: thread.replies, photos: thread.photos });
+          Object.assign(had, {
+            title: thread.title,
+            body: thread.body,
+            waits: thread.waits,
+            replies: thread.replies,
+            photos: thread.photos,
+          });
           this.posted(had, thread.last);
         } else group.threads.set(thread.id, thread);
         group.listedTo = thread.last.seq;
@@ -130,6 +139,19 @@ export class Threads {
     }
     changed();
     return true;
+  }
+
+  /** Load a group again, with the threads that are open. @param {Group} group */
+  async reload(group) {
+    const open = [...group.threads.values()].filter(({ loaded }) => loaded !== 'no').map(({ id }) => id);
+    group.threads.clear();
+    group.listedTo = 0;
+    group.loaded = 'no';
+    await this.loadPage(group);
+    for (const id of open) {
+      const thread = await this.find(group, id);
+      if (thread) void this.load(group, thread);
+    }
   }
 
   /** Load one thread that is not in the loaded pages. @param {Group} group @param {string} id */
@@ -181,12 +203,15 @@ export class Threads {
   }
 
   /** @param {Group} group @param {Thread} thread @param {import('/sdk/wire.js').NewReply} found */
-  async addReply({ id, key }, thread, found) {
+  async addReply(group, thread, found) {
     if (thread.items.has(found.reply_id)) return;
-    const text = await open(key, id, `reply/${thread.id}`, found.encrypted_body);
+    const { versions } = this.#around;
+    const carrier = { which: found.reply_id, author: found.author_id };
+    const text = await versions.open(group, `reply/${thread.id}`, found.encrypted_body, carrier);
+    const waits = text === null && versions.waits(group, found.reply_id);
     const author = this.#around.nameOf(found.author_id, found.author_username);
     const mine = found.author_id === this.#around.userId;
-    thread.items.set(found.reply_id, { kind: 'reply', id: found.reply_id, author, mine, atMs: Date.parse(found.created_at), text });
+    thread.items.set(found.reply_id, { kind: 'reply', id: found.reply_id, author, mine, atMs: Date.parse(found.created_at), text, waits });
     this.#count(thread);
   }
 
@@ -196,9 +221,10 @@ export class Threads {
    * @param {{media_id: string, encrypted_metadata: string, size_bytes: number, expires_at: string, author_id?: string, author_username?: string}} found
    * @param {number} atMs
    */
-  async addMedium({ id, key }, thread, found, atMs) {
+  async addMedium(group, thread, found, atMs) {
     if (thread.items.has(found.media_id)) return;
-    const text = await open(key, id, `media-info/${found.media_id}`, found.encrypted_metadata);
+    const { versions } = this.#around;
+    const info = await versions.mediaInfo(group, found.encrypted_metadata, { which: found.media_id, author: found.author_id });
     const gone = Date.parse(found.expires_at) + CLOCK_MS < Date.now();
     thread.items.set(found.media_id, {
       kind: 'media',
@@ -207,11 +233,32 @@ export class Threads {
       mine: found.author_id === this.#around.userId,
       atMs,
       text: null,
-      info: readMediaInfo(text),
+      info,
+      waits: info === null && versions.waits(group, found.media_id),
       bytes: found.size_bytes,
       gone,
     });
     this.#count(thread);
+  }
+
+  /**
+   * Something that could not be read can be read now.
+   *
+   * @param {Group} group
+   * @param {{seq: number, author: string, data: Record<string, any>}} found
+   */
+  async reread(group, { seq, author, data: { thread_id, reply_id, media_id } }) {
+    const { versions, changed } = this.#around;
+    const thread = group.threads.get(thread_id);
+    if (!thread) return;
+    const read = (/** @type {string} */ which, /** @type {number} */ part) => versions.cipher?.text(group.id, which, author, part) ?? null;
+    const item = thread.items.get(reply_id ?? media_id);
+    if (media_id && item) item.info = versions.readInfo(group, media_id, author);
+    else if (item) item.text = read(reply_id, 0);
+    else if (!reply_id && !media_id) Object.assign(thread, { title: read(thread_id, 0), body: read(thread_id, 1), waits: false });
+    if (item) item.waits = false;
+    if (reply_id && thread.last.seq === seq) thread.last.text = read(reply_id, 0);
+    changed();
   }
 
   /** Count the items of a loaded thread. @param {Thread} thread */

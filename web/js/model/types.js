@@ -1,5 +1,9 @@
 /** The types of the model. */
 
+/** @import {OrbitalClient} from '/sdk/client.js' */
+/** @import {Storage} from './shelf.js' */
+/** @import {Table} from './vault.js' */
+
 /** @typedef {{user_id: string, username: string, token: string}} Session */
 /** @typedef {{user_id: string, username: string, joined_at: string, role: 'founder' | 'admin' | 'member'}} Member */
 /** @typedef {'no' | 'loading' | 'yes' | 'failed'} Loaded */
@@ -23,6 +27,7 @@
  * @property {MediaInfo | null} [info] Null when it cannot be opened, or is malformed.
  * @property {number} [bytes]
  * @property {boolean} [gone] The server has deleted it.
+ * @property {boolean} [waits] Its key has not arrived.
  */
 
 /**
@@ -45,6 +50,7 @@
  * @property {number} atMs
  * @property {string | null} title Null when it cannot be opened.
  * @property {string | null} body
+ * @property {boolean} waits Its key has not arrived.
  * @property {Activity} last What was posted last.
  * @property {number} replies
  * @property {number} photos
@@ -58,6 +64,8 @@
  * @typedef {object} Group
  * @property {string} id
  * @property {string | null} name Null when no key on this device opens it.
+ * @property {1 | 2} version Of its encryption.
+ * @property {boolean} begun Whether this browser reads it in version 2; false in version 1.
  * @property {CryptoKey | undefined} key
  * @property {string | null} code The invite code; null when it has expired.
  * @property {{expiresAt: string | null, singleUse: boolean}} invite Until when the code is valid, RFC 3339, and whether the first who joins uses it up.
@@ -85,12 +93,26 @@
  * @property {string | null} title
  * @property {string | null} body Null when it cannot be opened.
  * @property {number} atMs
- * @property {any} draft As the SDK sends it.
+ * @property {any} draft As the SDK sends it; null in a group of version 2, whose drafts the device keeps.
  * @property {string} [error] Why the server refused it.
  */
 
 /** @typedef {{kind: 'thread' | 'reply' | 'media', group: Group, thread: Thread, author: string, text: string, more: number}} News `more`: earlier events of the thread that it stands for. */
 
 /** @typedef {{group: string, kind: string, seq: number}} Violation A proof that the server's log was changed. */
+
+/**
+ * What the model needs of the page around it.
+ *
+ * @typedef {object} Surroundings
+ * @property {OrbitalClient} client
+ * @property {Storage} storage
+ * @property {Table} keys
+ * @property {Table} uploads
+ * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time.
+ * @property {<T>(name: string, act: () => Promise<T>) => Promise<T>} alone Run when no other tab runs an act of that name.
+ * @property {() => boolean} visible Whether the page is visible.
+ * @property {() => Promise<boolean>} persist Ask the browser for persistent storage (Storage Standard §5).
+ */
 
 export {};

@@ -5,6 +5,7 @@ import { sealFile } from '../crypto/files.js';
 /** @import {OrbitalClient} from '/sdk/client.js' */
 /** @import {Group, Session} from './types.js' */
 /** @import {Table} from './vault.js' */
+/** @import {Versions} from './versions.js' */
 
 /** Delay before an upload that found no server is retried; a new connection retries it at once. */
 const RETRY_MS = 30_000;
@@ -30,9 +31,11 @@ const RETRY_MS = 30_000;
  * @typedef {object} Surroundings
  * @property {Pick<OrbitalClient, 'uploadMedia'>} client
  * @property {Session} session
- * @property {Pick<Table, 'all' | 'set' | 'delete'>} table
+ * @property {Pick<Table, 'all' | 'get' | 'set' | 'delete'>} table
  * @property {(groupId: string) => Promise<{max_bytes: number, total_bytes: number}>} quota
  * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time; false when another tab runs it.
+ * @property {Map<string, Group>} groups
+ * @property {Versions} versions
  * @property {() => void} changed
  */
 
@@ -165,9 +168,12 @@ export class Uploads {
       },
     );
     try {
-      const info = { name: file.name, type: file.type, ...(await measure(file)) };
-      upload.metadata = await seal(key, group.id, `media-info/${upload.id}`, JSON.stringify(info));
-      Object.assign(upload, await sealFile(key, group.id, upload.id, file, running.signal));
+      if (group.version === 2) Object.assign(upload, await this.#around.versions.sealFile(group, upload.id, file));
+      else {
+        const info = { name: file.name, type: file.type, ...(await measure(file)) };
+        upload.metadata = await seal(key, group.id, `media-info/${upload.id}`, JSON.stringify(info));
+        Object.assign(upload, await sealFile(key, group.id, upload.id, file, running.signal));
+      }
       running.signal.throwIfAborted();
     } catch (error) {
       this.#running.delete(upload.id);
@@ -194,20 +200,19 @@ export class Uploads {
   /** @param {Upload} upload */
   async #transfer(upload) {
     const { id, threadId, sealed, metadata, iv } = upload;
+    // Pieces of version 1 alone name the first nonce.
+    const send = iv === '' ? () => this.#second(upload) : this.#around.client.uploadMedia.bind(this.#around.client);
     const running = new AbortController();
     this.#running.set(id, running);
     try {
-      await this.#around.client.uploadMedia({
+      await send({
         media_id: id,
         thread_id: threadId,
         data: /** @type {Blob} */ (sealed),
         encrypted_metadata: metadata,
         encryption_iv: iv,
         signal: running.signal,
-        onProgress: ({ loaded, total }) => {
-          upload.done = loaded / total;
-          this.#around.changed();
-        },
+        onProgress: (progress) => this.progressed(id, progress),
       });
       this.arrived(id);
     } catch (error) {
@@ -216,6 +221,30 @@ export class Uploads {
       else this.#set(upload, 'failed', /** @type {Error} */ (error).message);
     }
     this.#running.delete(id);
+  }
+
+  /** @param {Upload} upload Of a group of version 2. */
+  async #second(upload) {
+    const group = this.#around.groups.get(upload.groupId);
+    if (!group) throw Object.assign(new Error('the groups are not loaded'), { retryable: true });
+    await this.#around.versions.upload(group, upload);
+  }
+
+  /** @param {string} id @param {{loaded: number, total: number}} progress */
+  progressed(id, { loaded, total }) {
+    const upload = this.all.get(id);
+    if (upload) upload.done = loaded / total;
+    this.#around.changed();
+  }
+
+  /** @param {string} id @returns {AbortSignal | undefined} Aborted when the member pauses the upload. */
+  signalOf(id) {
+    return this.#running.get(id)?.signal;
+  }
+
+  /** @param {string} id @returns {Promise<Blob | undefined>} The encrypted file, of this or of another tab. */
+  async sealedOf(id) {
+    return this.all.get(id)?.sealed ?? (await this.#around.table.get(this.#prefix + id))?.sealed;
   }
 
   /** @param {Upload} upload */
@@ -248,6 +277,8 @@ export class Uploads {
 
   /** @param {string} id */
   discard(id) {
+    const { groupId = '', iv } = this.all.get(id) ?? {};
+    if (iv === '') void this.#around.versions.cipher?.discardFile(groupId, id).catch(() => {});
     this.all.delete(id);
     this.#files.delete(id);
     this.#running.get(id)?.abort();

@@ -66,6 +66,17 @@ const openTable = (table) => ({
   clear: (prefix) => run(table, 'readwrite', (store) => store.delete(IDBKeyRange.bound(prefix, `${prefix}\uffff`))),
 });
 
+/** @param {string} userId @returns {string} The database of the member's device in groups of version 2. */
+export const deviceStore = (userId) => `orbital-e2ee:${userId}`;
+
+/** Delete what this browser knows of groups of version 2. Its own tabs close it first. @param {string} userId @returns {Promise<void>} */
+export const deleteDevice = (userId) =>
+  new Promise((resolve, reject) => {
+    const asked = indexedDB.deleteDatabase(deviceStore(userId));
+    asked.onsuccess = () => resolve();
+    asked.onerror = () => reject(asked.error);
+  });
+
 export const keys = openTable('keys');
 export const uploads = openTable('uploads');
 

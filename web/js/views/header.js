@@ -1,7 +1,5 @@
 /** The header, and the title of the browser tab with the count of unread messages: connection state, the group's actions. */
 import { describeConnection } from '../model/connection.js';
-import { invite } from './dialogs/invite.js';
-import { members } from './dialogs/members.js';
 import { h, put } from './dom.js';
 import { avatar, icon, sign } from './icons.js';
 import { address } from './route.js';
@@ -26,11 +24,7 @@ export function makeHeader(context, { own, toggleInspector }) {
   const back = h('a', { class: 'quiet round back', 'aria-label': 'Back', href: '#/' }, icon('back'));
   const seen = { type: 'button', class: 'quiet', 'aria-expanded': 'false', 'aria-label': 'What the server sees', onclick: toggleInspector };
   const eye = h('button', seen, icon('eye'), h('span', { class: 'wide' }, 'What the server sees'));
-  const opened = () =>
-    void import('./dialogs/account.js').then(
-      ({ account }) => account(family, own, context.push),
-      () => context.toast('The settings could not be loaded. Try again when the server can be reached.'),
-    );
+  const opened = () => context.later(import('./dialogs/account.js'), ({ account }) => account(family, own, context.push));
   const mine = { type: 'button', class: 'quiet me', 'aria-label': `Account of ${username}`, onclick: opened };
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Orbital, all groups' }, sign(30));
   const bar = h('header', { class: 'bar' }, back, brand, title, pill, said, tools, eye, h('button', mine, avatar(username)));
@@ -60,7 +54,7 @@ export function makeHeader(context, { own, toggleInspector }) {
     tools.dataset.version = version;
     if (!group) return void put(tools);
     const online = group.members.filter(({ user_id }) => group.online.has(user_id));
-    const opened = () => members(family, group, () => context.leaveGroup());
+    const opened = () => context.later(import('./dialogs/members.js'), ({ members }) => members(family, group, () => context.leaveGroup()));
     const faces = online.slice(0, 4).map(({ username: name }) => avatar(name));
     const people = h(
       'button',
@@ -76,7 +70,12 @@ export function makeHeader(context, { own, toggleInspector }) {
         h('span', { class: 'sr narrow' }, ' online'),
       ),
     );
-    const inviting = { type: 'button', class: 'quiet invite', 'aria-label': 'Invite', onclick: () => invite(family, group) };
+    const inviting = {
+      type: 'button',
+      class: 'quiet invite',
+      'aria-label': 'Invite',
+      onclick: () => context.later(import('./dialogs/invite.js'), ({ invite }) => invite(family, group)),
+    };
     put(tools, people, group.key ? h('button', inviting, icon('invite'), h('span', { class: 'wide' }, 'Invite')) : null);
   };
 

@@ -29,6 +29,8 @@ const POLL_MS = 5000;
 const TOAST_MS = 6000;
 /** Delay before notifications of what was read are closed; many changes share it. */
 const CLEAR_MS = 500;
+/** Texts of which it is known that they were sent, should a thread be among them that is opened then. */
+const SENT_KEPT = 16;
 /** Interval between checks for another version of the page; showing the page checks too. */
 const NEWER_MS = 3_600_000;
 
@@ -43,6 +45,7 @@ const NEWER_MS = 3_600_000;
  * @property {(groupId: string, threadId?: string) => void} go
  * @property {() => void} leaveGroup
  * @property {(text: string) => void} toast
+ * @property {<M>(loading: Promise<M>, act: (module: M) => unknown) => void} later Use a part of the page when it is loaded, or say that it could not be.
  * @property {(key: string) => void} openWhenSent A thread that was just written is opened when the server has it.
  */
 
@@ -93,12 +96,18 @@ class Home {
   #route = {};
   /** @type {string | undefined} */
   #sentKey;
+  /** @type {Map<string, string>} The threads of the texts that were sent last, by their keys. */
+  #sent = new Map();
   #listeners = new AbortController();
   #queued = false;
   #inspecting = false;
   #toasts = h('div', { class: 'toasts', role: 'status' });
   #log = h('div', { class: 'sr', role: 'log', 'aria-label': 'News' });
   #newer = newerVersion();
+  /** @type {{element: HTMLElement, show: () => void} | undefined} */
+  #standing;
+  /** @type {Promise<void> | undefined} */
+  #standingIs;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #clearing;
   /** @type {ReturnType<typeof setInterval>[]} */
@@ -120,8 +129,13 @@ class Home {
         location.hash = '#/';
       },
       toast: (text) => this.#toast(text),
+      later: (loading, act) =>
+        void loading.then(act, () => this.#toast('This could not be loaded. Try again when the server can be reached.')),
       openWhenSent: (key) => {
         this.#sentKey = key;
+        const threadId = this.#sent.get(key);
+        // It was sent before it was said to be written.
+        if (threadId) queueMicrotask(() => this.#openSent(key, threadId));
       },
     };
     this.context = context;
@@ -166,12 +180,7 @@ class Home {
     on('news', (news) => this.#news(news));
     on('trouble', (text) => this.#toast(text));
     on('removed', (group) => this.#removed(group));
-    on('sent', ({ key, threadId }) => {
-      if (key !== this.#sentKey) return;
-      this.#sentKey = undefined;
-      const { groupId } = this.#route;
-      if (!this.#route.threadId && groupId) this.context.go(groupId, threadId);
-    });
+    on('sent', ({ key, threadId }) => this.#openSent(key, threadId));
     addEventListener('hashchange', () => this.#routed(), { signal });
     addEventListener('online', changed, { signal });
     addEventListener('offline', changed, { signal });
@@ -214,6 +223,17 @@ class Home {
     });
   }
 
+  /** @param {string} key @param {string} threadId */
+  #openSent(key, threadId) {
+    this.#sent.set(key, threadId);
+    const [oldest] = this.#sent.keys();
+    if (oldest && this.#sent.size > SENT_KEPT) this.#sent.delete(oldest);
+    if (key !== this.#sentKey) return;
+    this.#sentKey = undefined;
+    const { groupId } = this.#route;
+    if (!this.#route.threadId && groupId) this.context.go(groupId, threadId);
+  }
+
   #refresh() {
     refreshTimes();
     void this.family.refresh();
@@ -250,10 +270,28 @@ class Home {
     this.header.show();
     this.alarm.show();
     this.offer.show();
+    this.#showStanding(group);
     this.#clearSoon();
     this.groupList.show();
     this.threadList.show();
     this.thread.show();
+  }
+
+  /** Only groups of version 2 load its part of the page. @param {Group | undefined} group */
+  #showStanding(group) {
+    if (this.#standing) this.#standing.show();
+    else if (group?.begun && !this.#standingIs) {
+      this.#standingIs = import('./standing.js').then(
+        ({ makeStanding }) => {
+          this.#standing = makeStanding(this.context);
+          this.alarm.element.after(this.#standing.element);
+          this.#standing.show();
+        },
+        () => {
+          this.#standingIs = undefined;
+        },
+      );
+    }
   }
 
   #routed() {

@@ -3,7 +3,7 @@ import { h } from './dom.js';
 import { avatar, icon } from './icons.js';
 import { markdown } from './markdown/render.js';
 import { fate } from './waiting.js';
-import { LOCKED, time } from './words.js';
+import { LOCKED, time, WAITS } from './words.js';
 
 /** @import {Child} from './dom.js' */
 /** @import {Family} from '../model/family.js' */
@@ -23,9 +23,9 @@ export const bubble = (author, mine, atMs, ...inside) =>
     ),
   );
 
-/** @param {string | null} text */
-export const words = (text) =>
-  h('div', { class: 'words' }, text === null ? h('p', { class: 'locked' }, icon('lock'), LOCKED) : markdown(text));
+/** @param {string | null} text @param {boolean} [waits] Whether its key may still arrive. */
+export const words = (text, waits = false) =>
+  h('div', { class: 'words' }, text === null ? h('p', { class: 'locked' }, icon('lock'), waits ? WAITS : LOCKED) : markdown(text));
 
 /** @param {HTMLElement} node @returns {HTMLElement} The same, without name and picture: the item above is the same author's. */
 export function following(node) {
@@ -40,7 +40,7 @@ export const dayLine = (text) => h('li', { class: 'day-line' }, text);
 export const newLine = () => h('li', { class: 'new-line' }, 'New');
 
 /** @param {Item} item */
-export const replyNode = (item) => bubble(item.author, item.mine, item.atMs, words(item.text));
+export const replyNode = (item) => bubble(item.author, item.mine, item.atMs, words(item.text, item.waits));
 
 /** @param {Family} family @param {Waiting} waiting */
 export function waitingReply(family, waiting) {

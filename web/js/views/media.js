@@ -2,7 +2,7 @@
 import { h, put } from './dom.js';
 import { icon } from './icons.js';
 import { bubble } from './items.js';
-import { LOCKED, size } from './words.js';
+import { LOCKED, size, WAITS } from './words.js';
 
 /** @import {Downloads, View} from '../model/downloads.js' */
 /** @import {Family} from '../model/family.js' */
@@ -67,7 +67,7 @@ function frameOf(downloads, group, item) {
 /** @param {ViewContext} context @param {Group} group @param {Item} item */
 export function mediaNode({ family: { downloads } }, group, item) {
   const { info, bytes = 0 } = item;
-  if (!info) return bubble(item.author, item.mine, item.atMs, h('p', { class: 'locked' }, icon('lock'), LOCKED));
+  if (!info) return bubble(item.author, item.mine, item.atMs, h('p', { class: 'locked' }, icon('lock'), item.waits ? WAITS : LOCKED));
   const url = downloads.views.get(item.id)?.url;
   const save = url ? [' · ', h('a', { href: url, download: info.name }, 'Save')] : null;
   const caption = h('figcaption', {}, info.name, ' · ', size(bytes), ...(save ?? []));

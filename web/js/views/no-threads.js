@@ -1,7 +1,6 @@
 /** What is shown instead of threads: a locked group, no group, no server. */
 import { readInvitation } from '../model/invitation.js';
 import { joinGroup, newGroup } from './dialogs/groups.js';
-import { members } from './dialogs/members.js';
 import { h } from './dom.js';
 import { icon, sign } from './icons.js';
 import { waitingCard } from './waiting.js';
@@ -18,7 +17,7 @@ export function lockedGroup(context, group) {
     if (!('raw' in reading)) throw new Error('This is not a complete link or key. A letter may be missing or wrong.');
     await family.membership.unlock(group, reading.raw);
   };
-  const opened = () => members(family, group, () => context.leaveGroup());
+  const opened = () => context.later(import('./dialogs/members.js'), ({ members }) => members(family, group, () => context.leaveGroup()));
   return [
     h('header', {}, h('h2', {}, 'Locked')),
     h(

@@ -5,7 +5,7 @@ import { lockedGroup, noGroup } from './no-threads.js';
 import { excerpt } from './markdown/parse.js';
 import { address } from './route.js';
 import { fate } from './waiting.js';
-import { counted, cut, LOCKED, time, writing } from './words.js';
+import { counted, cut, LOCKED, time, WAITS, writing } from './words.js';
 
 /** @import {Group, Notice, Thread, Waiting} from '../model/types.js' */
 /** @import {ViewContext} from './home.js' */
@@ -35,10 +35,10 @@ const keyOf = (entry) =>
   entry.kind === 'thread' ? entry.thread.id : entry.kind === 'notice' ? `notice:${entry.notice.seq}` : entry.waiting.key;
 
 /** @param {Thread} thread @returns {string} What was posted last in it. */
-function lastWords({ last, body }) {
+function lastWords({ last, body, waits }) {
   if (last.kind === 'media') return 'A photo';
   const text = last.kind === 'reply' ? last.text : body;
-  return text === null ? LOCKED : excerpt(text);
+  return text === null ? (waits ? WAITS : LOCKED) : excerpt(text);
 }
 
 /** @param {ViewContext} context */
@@ -68,6 +68,7 @@ export function makeThreadList(context) {
       isOpen(thread),
       typing(thread),
       last.seq,
+      last.text === null,
       last.text === null,
     ]);
   };

@@ -93,7 +93,7 @@ function makeReader(context, group, thread) {
     const label = muted() ? 'Notify me of this thread' : 'Mute this thread';
     if (mute.textContent !== label) put(mute, label);
   };
-  const opening = h('article', { class: 'opening' }, heading, by, words(thread.body), mute);
+  const opening = h('article', { class: 'opening' }, heading, by, words(thread.body, thread.waits), mute);
   const toEnd = () => {
     scroll.scrollTop = scroll.scrollHeight;
   };
@@ -147,7 +147,8 @@ function makeReader(context, group, thread) {
     if (entry.kind === 'new') return '';
     const { item, follows } = entry;
     const view = family.downloads.views.get(item.id);
-    return `${follows}:${item.kind}:${item.gone}:${view?.state}:${view?.state === 'loading' ? Math.round(view.done * 20) : ''}`;
+    const locked = item.kind === 'media' ? !item.info : item.text === null;
+    return `${follows}:${item.kind}:${locked}:${item.waits}:${item.gone}:${view?.state}:${view?.state === 'loading' ? Math.round(view.done * 20) : ''}`;
   };
 
   const make = safely((/** @type {Entry} */ entry) => {
@@ -224,7 +225,7 @@ export function makeThread(context) {
   const stateOf = (group, thread) => {
     const { threadId, writing: begins } = context.route();
     if (begins && group?.key) return `new:${group.id}`;
-    if (thread) return `${thread.id}:${Boolean(group?.key)}`;
+    if (thread) return `${thread.id}:${Boolean(group?.key)}:${thread.title === null}`;
     return threadId ? `missing:${threadId}:${group?.loaded}:${missing.has(threadId)}` : `none:${group?.id}`;
   };
 

@@ -63,6 +63,8 @@ export function writing(names) {
 
 /** Shown for content that cannot be decrypted. */
 export const LOCKED = 'This cannot be opened with the key on this device.';
+/** Shown for content whose key has not arrived. */
+export const WAITS = 'This cannot be read here yet: its key has not arrived.';
 /** Letters of a title that are shown; the rest of it would fill the page. */
 const TITLE_LETTERS = 300;
 

@@ -16,13 +16,19 @@ export function newGroup(family, go) {
     form(
       {
         label: 'Create the group',
-        act: async ({ name = '' }) => {
+        act: async ({ name = '', changing = '' }) => {
           if (!name.trim()) throw new Error('The group needs a name.');
-          go(await family.membership.create(name.trim(), attempt));
+          go(await family.membership.create(name.trim(), attempt, changing === 'on' ? 2 : 1));
           close();
         },
       },
       field('name', 'Name', { maxlength: 80, autofocus: true, placeholder: 'The Lovelaces' }),
+      h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'changing' }), 'Keys that change with every message'),
+      h(
+        'p',
+        { class: 'hint' },
+        'With them, a stolen key opens few messages and not all. New members see what was written before only when a member shows it to them.',
+      ),
     ),
   ]);
 }
@@ -35,13 +41,13 @@ async function enter(family, link, key) {
   const known = await family.membership.recognize(invitation.raw);
   if (known) return known;
   if (invitation.kind === 'key') throw new Error('The code is missing: paste the whole link, or enter code and key in the two fields.');
-  return join(family, invitation.code, invitation.raw);
+  return join(family, invitation.code, invitation.raw, invitation.inviter);
 }
 
-/** @param {Family} family @param {string} code @param {Bytes} raw */
-async function join(family, code, raw) {
+/** @param {Family} family @param {string} code @param {Bytes} raw @param {string} [inviter] */
+async function join(family, code, raw, inviter) {
   try {
-    return await family.membership.join(code, raw);
+    return await family.membership.join(code, raw, inviter);
   } catch (error) {
     if (/** @type {any} */ (error).code !== 'NOT_FOUND') throw error;
     throw new Error('This invite link is no longer valid. Ask the person who sent it for a new one.', { cause: error });
@@ -70,11 +76,11 @@ export function joinGroup(family, go) {
  * Ask a logged-in member who opened a link before joining.
  *
  * @param {Family} family
- * @param {{code: string, raw: Bytes}} invitation
+ * @param {{code: string, raw: Bytes, inviter?: string}} invitation
  * @param {(groupId: string) => void} go
  * @param {string} [problem] Why an earlier try failed.
  */
-export function confirmJoin(family, { code, raw }, go, problem) {
+export function confirmJoin(family, { code, raw, inviter }, go, problem) {
   dialog('Join this group?', (close) => [
     problem ? h('p', { class: 'problem' }, problem) : null,
     h('p', {}, 'You opened an invitation. If you join, all members of the group see your name, and when you are online.'),
@@ -82,7 +88,7 @@ export function confirmJoin(family, { code, raw }, go, problem) {
       {
         label: 'Join the group',
         act: async () => {
-          go(await join(family, code, raw));
+          go(await join(family, code, raw, inviter));
           close();
         },
       },

@@ -1,5 +1,5 @@
 /** The dialog with the invite link. */
-import { keyToSpeak } from '../../crypto/group-key.js';
+import { keyToSpeak, keyToText } from '../../crypto/group-key.js';
 import { invitationLink } from '../../model/invitation.js';
 import { h, put } from '../dom.js';
 import { pageAddress } from '../route.js';
@@ -55,15 +55,22 @@ function expired(family, group, mayRenew, close) {
   ];
 }
 
-/** @param {Group} group @param {string} code @param {string} key */
-function linkAndKey(group, code, key) {
-  const link = invitationLink(pageAddress(location), code, key);
+/** @param {Group} group @param {string} code @param {string} key @param {string} userId The member's. */
+function linkAndKey(group, code, key, userId) {
+  const second = group.version === 2;
+  const link = invitationLink(pageAddress(location), code, key, second ? userId : undefined);
   const share = { title: 'Orbital', text: `Join ${group.name}`, url: link };
   const shown = h('input', { readonly: true, value: link, 'aria-label': 'Invite link', 'data-invite': '' });
   const { expiresAt, singleUse } = group.invite;
   const ends = expiresAt ? `, until ${until(expiresAt)}` : '';
   return [
-    h('p', {}, 'Anybody with this link can join and read everything, so send it as you would hand over a house key.'),
+    h(
+      'p',
+      {},
+      second
+        ? 'Anybody with this link can join and read what is written from then on, so send it as you would hand over a house key.'
+        : 'Anybody with this link can join and read everything, so send it as you would hand over a house key.',
+    ),
     h('div', { class: 'copy' }, shown, copyButton(link, shown)),
     'share' in navigator &&
       h('button', { type: 'button', class: 'quiet', onclick: () => navigator.share(share).catch(() => {}) }, 'Share…'),
@@ -88,7 +95,8 @@ function linkAndKey(group, code, key) {
 
 /** @param {Family} family @param {Group} group */
 export async function invite(family, group) {
-  const key = await family.keys.text(group.wrapped);
+  const raw = await family.versions.invitation(group);
+  const key = raw ? keyToText(raw) : await family.keys.text(group.wrapped);
   const mayRenew = family.membership.roleIn(group) !== 'member';
   dialog(`Invite to ${group.name}`, (close) => {
     if (!key)
@@ -98,6 +106,6 @@ export async function invite(family, group) {
       ];
     if (!group.code) return expired(family, group, mayRenew, close);
     const renew = mayRenew && h('details', {}, h('summary', {}, 'Replace the invite code'), renewForm(family, group, close));
-    return [...linkAndKey(group, group.code, key), renew];
+    return [...linkAndKey(group, group.code, key, family.session.user_id), renew];
   });
 }

@@ -1,8 +1,8 @@
 /** The dialog with the members of a group. */
-import { h } from '../dom.js';
+import { h, put } from '../dom.js';
 import { avatar, icon } from '../icons.js';
-import { dialog, form } from '../window.js';
-import { ago } from '../words.js';
+import { dialog, form, say } from '../window.js';
+import { ago, counted } from '../words.js';
 import { invite } from './invite.js';
 
 /** @import {Family} from '../../model/family.js' */
@@ -40,6 +40,8 @@ export function members(family, group, left) {
         own === 'founder' && user_id !== mine
           ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Role of ${username}`, onclick: roles }, 'Role')
           : null,
+        group.begun ? devicesButton(family, group, user_id, username) : null,
+        group.begun && user_id !== mine ? pastButton(family, group, user_id, username) : null,
         mayRemove ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${username}`, onclick: remove }, 'Remove') : null,
       );
     };
@@ -53,6 +55,38 @@ export function members(family, group, left) {
       leaving(family, group, close, left),
     ];
   });
+}
+
+/** Says how many devices a member has and whether they are verified, and opens more. @param {Family} family @param {Group} group @param {string} userId @param {string} username */
+function devicesButton(family, group, userId, username) {
+  const open = async () => {
+    const { devices } = await import('./devices.js');
+    await devices(family, group, userId, username);
+  };
+  const button = h('button', { type: 'button', class: 'quiet', 'aria-label': `Devices of ${username}`, onclick: open }, 'Devices');
+  const fill = async () => {
+    const found = (await (await family.versions.load()).roster.everybody(group.id)).get(userId);
+    put(button, found ? `${counted(found.devices, 'device')}${found.verified ? ', verified' : ''}` : 'Admitted by nobody here');
+  };
+  void fill().catch(() => {});
+  return button;
+}
+
+/** Shows a member what was written before they joined. @param {Family} family @param {Group} group @param {string} userId @param {string} username */
+function pastButton(family, group, userId, username) {
+  const label = `Show ${username} what was written before`;
+  const show = async () => {
+    button.disabled = true;
+    try {
+      await family.membership.showPast(group, userId);
+      put(button, 'Shown');
+    } catch (error) {
+      button.disabled = false;
+      put(button, say(error));
+    }
+  };
+  const button = h('button', { type: 'button', class: 'quiet', 'aria-label': label, onclick: show }, 'Show the past');
+  return button;
 }
 
 /** @param {Family} family @param {Group} group @param {() => void} close @param {(groupId: string) => void} left */
@@ -93,7 +127,13 @@ function changeRole(family, group, { user_id, username, role }, left) {
 function removeMember(family, group, userId, username) {
   dialog(`Remove ${username}?`, (close) => [
     h('p', {}, `${username} no longer receives anything from the group. The invite code is replaced, so old links stop working.`),
-    h('p', {}, `The group's key does not change: ${username} can still read what they have already received.`),
+    h(
+      'p',
+      {},
+      group.version === 2
+        ? `The next messages have new keys: ${username} can still read what they have already received.`
+        : `The group's key does not change: ${username} can still read what they have already received.`,
+    ),
     form({
       label: `Remove ${username}`,
       danger: true,
