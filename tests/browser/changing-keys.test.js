@@ -309,3 +309,66 @@ test(
     for (const one of [ada, ben, cleo]) await one.close();
   },
 );
+
+test(
+  '[CHGKEY7] a group of version 1 whose keys are renewed reads old and new in every browser: of one who is there, of one who comes back later, and of one who joins then',
+  how,
+  async () => {
+    const ada = await person('ada', server.url);
+    await ada.makeGroup('The Lovelaces');
+    const link = await ada.inviteLink();
+    const ben = await person('ben', link);
+    const cleo = await person('cleo', link);
+    await ada.beginThread('Old', 'Written with the old key');
+    await ada.page.locator('.opening h2').waitFor();
+    await ada.page
+      .locator('.composer input[type=file]')
+      .setInputFiles({ name: 'old.bin', mimeType: 'application/x-unknown', buffer: Buffer.from('an old file') });
+    for (const one of [ben, cleo]) await one.openThread('Old');
+    await ben.reply('Ben, before');
+    for (const one of [ada, ben, cleo]) await one.sees(['old.bin', 'Ben, before']);
+    const address = cleo.page.url();
+    await cleo.page.goto('about:blank');
+
+    await ada.page.getByRole('button', { name: /^Members/ }).click();
+    await ada.page.getByText('Renew the keys of this group').click();
+    await ada.page.getByRole('button', { name: 'Renew the keys', exact: true }).click();
+    await ada.page.getByRole('dialog').waitFor({ state: 'detached' });
+    await ada.reply('Ada, after');
+    await ben.sees(['old.bin', 'Ben, before', 'Ada, after']);
+    await ben.reply('Ben, after');
+    await ada.sees(['old.bin', 'Ben, before', 'Ada, after', 'Ben, after']);
+    await ada.page.getByRole('button', { name: /^Members/ }).click();
+    await ada.page.getByRole('button', { name: `Devices of ${ben.name}` }).getByText('1 device').waitFor();
+    await ada.page.getByRole('button', { name: `Devices of ${cleo.name}` }).getByText('Admitted by nobody here').waitFor();
+    await ada.closesDialogs();
+
+    // She reads what was written since the keys were renewed, and before.
+    await cleo.page.goto(address);
+    await cleo.sees(['old.bin', 'Ben, before', 'Ada, after', 'Ben, after']);
+    await cleo.reply('Cleo, back');
+    const all = ['old.bin', 'Ben, before', 'Ada, after', 'Ben, after', 'Cleo, back'];
+    for (const one of [ada, ben]) await one.sees(all);
+    const dora = await person('dora', await ben.inviteLink());
+    await dora.openThread('Old');
+    await ada.reply('For Dora, too');
+    await dora.sees(['old.bin', 'Ben, before', UNREAD, UNREAD, UNREAD, 'For Dora, too']);
+    for (const one of [ada, ben, cleo]) {
+      await one.page.reload();
+      await one.sees([...all, 'For Dora, too']);
+      await one.page.getByRole('button', { name: /^Download/ }).click();
+      await one.page.getByRole('link', { name: 'Save old.bin' }).waitFor();
+    }
+    // What is new has envelopes of version 2.
+    const answers = await ada.page.evaluate(async (url) => {
+      const [session] = Object.keys(localStorage).filter((name) => name === 'orbital-session');
+      const { token } = JSON.parse(localStorage.getItem(session ?? '') ?? '{}');
+      const thread = url.split('/').at(-1);
+      const found = await fetch(`/api/threads/${thread}/replies`, { headers: { Authorization: `Bearer ${token}` } });
+      return (await found.json()).replies.map((/** @type {any} */ { encrypted_body }) => atob(encrypted_body).charCodeAt(0));
+    }, ada.page.url());
+    assert.deepEqual(answers, [1, 2, 2, 2, 2]);
+    assert.deepEqual(complaints([ada, ben, cleo, dora]), []);
+    for (const one of [ada, ben, cleo, dora]) await one.close();
+  },
+);

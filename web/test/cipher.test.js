@@ -325,3 +325,30 @@ test('[CIPHPG10] a tab reads what another tab of the browser took in while it be
   await tab.cipher.start(group, log.length);
   for (const [, thread] of ada.sent) assert.ok(tab.cipher.text(group, thread, ADA));
 });
+
+test('[CIPHPG11] a group that moves is founded by its mover and entered by the others behind the record of the move, whose texts before anybody entered are for all of them', async (t) => {
+  const server = new FakeServer();
+  const [ada, ben] = [new Tab(server, ADA), new Tab(server, BEN)];
+  for (const one of [ada, ben]) t.after(() => one.cipher.stop());
+  const group = server.newGroup(ADA);
+  server.join(group, BEN);
+  const raw = await ada.cipher.newInvitation();
+  const seq = server.append(group, 'new_record', { author_id: ADA, record: 'AQID' });
+  for (let twice = 0; twice < 2; twice++) await ada.cipher.follow(group, { raw, seq });
+  await ada.cipher.start(group, seq);
+  await ada.cipher.thread(group, 'At once', 'body');
+  await until(() => ada.sent.length === 1);
+  await ada.receive(group);
+
+  await ben.cipher.follow(group, { raw, seq }, ADA);
+  const { log } = /** @type {any} */ (server.groups.get(group));
+  await ben.cipher.start(group, log.length);
+  for (let round = 0; round < 4; round++)
+    for (const one of [ben, ada]) {
+      await one.receive(group);
+      await one.cipher.flush(group);
+    }
+  assert.equal(ben.cipher.text(group, ada.sent[0][1], ADA), 'At once');
+  assert.deepEqual(await (await ada.cipher.member()).strangers(group), []);
+  for (const one of [ada, ben]) assert.deepEqual(await one.cipher.roster.warnings(group), []);
+});

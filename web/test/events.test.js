@@ -15,6 +15,7 @@ function setting() {
     name: 'G',
     key: undefined,
     version: 1,
+    moved: false,
     code: null,
     invite: { expiresAt: null, singleUse: false },
     wrapped: '',

@@ -61,6 +61,7 @@ export class FakeServer {
   /** @param {string} user @returns {any} An `OrbitalClient` of that user. */
   client(user) {
     const post = this.#post.bind(this, user);
+    const records = async (/** @type {string} */ id) => this.#of(id).log;
     const groupOf = (/** @type {string} */ thread) =>
       [...this.groups].find(([, { log }]) => log.some(({ data }) => data.thread_id === thread))?.[0] ?? '';
     const api = {
@@ -89,6 +90,10 @@ export class FakeServer {
         post(group_id, 'new_thread', body, key, { thread_id: crypto.randomUUID() }),
       createReply: (/** @type {string} */ thread_id, /** @type {any} */ body, /** @type {any} */ { key }) =>
         post(groupOf(thread_id), 'new_reply', { thread_id, ...body }, key, { reply_id: crypto.randomUUID() }),
+      members: async (/** @type {string} */ id) => [...this.#of(id).members].map((user_id) => ({ user_id })),
+      eachRecord: async function* (/** @type {string} */ id) {
+        for (const { type, data, seq } of (await records(id)).filter((one) => one.type === 'new_record')) yield { ...data, type, seq };
+      },
       eventPage: async (/** @type {any} */ { group_id, after_seq }) => ({ texts: this.#of(group_id).texts.slice(after_seq) }),
     };
     return { api, on: () => () => {}, uploadMedia: async () => ({}) };

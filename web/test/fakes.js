@@ -2,7 +2,7 @@
 import { Versions } from '../js/model/versions.js';
 
 /** For members without a group of version 2. */
-export const firstOnly = new Versions(/** @type {any} */ ({}), /** @type {any} */ ({}), {
+export const firstOnly = new Versions(/** @type {any} */ ({}), /** @type {any} */ ({ client: { api: { async *eachRecord() {} } } }), {
   read() {},
   drafts() {},
   sent() {},

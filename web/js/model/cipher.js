@@ -1,5 +1,5 @@
 /** Groups of version 2: what their members wrote, in plain text, and what the member writes. */
-import { fromBase64 } from '../crypto/bytes.js';
+import { fromBase64, toBase64 } from '../crypto/bytes.js';
 import { Contents } from './cipher-contents.js';
 import { openDevice } from './cipher-device.js';
 import { CipherOutbox } from './cipher-outbox.js';
@@ -113,6 +113,16 @@ export class Cipher {
   join(groupId, raw, inviter) {
     const invite = { secret: raw.slice(0, 16), founder: raw.slice(16) };
     return this.#once(groupId, (member) => member.join(groupId, invite, inviter ? { inviter } : {}));
+  }
+
+  /** Enter a group that had version 1 before; who moved it founds it. A second call changes nothing. @param {string} groupId @param {import('./versions.js').Move} move @param {string} [inviter] */
+  async follow(groupId, { raw, seq }, inviter) {
+    const { library, member } = await this.open();
+    const mine = toBase64(await library.founderHash(await member.identity()));
+    if (mine === toBase64(raw.slice(16))) await this.found(groupId, raw);
+    else await this.join(groupId, raw, inviter);
+    // Nothing of version 2 stands before it, and the record itself is no part of the roster.
+    await this.reset(groupId, seq);
   }
 
   /**

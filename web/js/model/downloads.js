@@ -45,10 +45,9 @@ export class Downloads {
         },
       });
       const type = shownAs(item.info.type);
-      const opened =
-        group.version === 2
-          ? await (await this.#versions.load()).openFile(group.id, item.id, blob, type)
-          : await openFile(group.key, group.id, item.id, blob, type);
+      const opened = this.#versions.hasOwnKey(group, item.id)
+        ? await (await this.#versions.load()).openFile(group.id, item.id, blob, type)
+        : await openFile(group.key, group.id, item.id, blob, type);
       Object.assign(view, { state: 'ready', type, url: URL.createObjectURL(opened) });
     } catch (error) {
       view.state = /** @type {any} */ (error).code === 'GONE' ? 'gone' : 'failed';

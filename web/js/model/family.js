@@ -51,12 +51,8 @@ export class Family extends EventTarget {
     super();
     this.session = session;
     this.#around = around;
-    const { client, storage } = around;
-    const userId = session.user_id;
-    const { api } = client;
-    const full = () => this.#full();
-    const changed = () => this.changed();
-    const ask = this.ask.bind(this);
+    const [{ client, storage }, userId, { api }] = [around, session.user_id, around.client];
+    const [full, changed, ask] = [() => this.#full(), () => this.changed(), this.ask.bind(this)];
     this.keys = new GroupKeys(userId, around.keys);
     /** Comes into a group, in one tab at a time: another one may see it before its keys are here. @template T @param {() => Promise<T>} act */
     this.entering = (act) => around.alone(`orbital-entering:${userId}`, act);
@@ -78,8 +74,8 @@ export class Family extends EventTarget {
     this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news: (detail) => this.#emit('news', detail) });
     const forget = (/** @type {string} */ id) => this.#forget(id);
     const unlocked = (/** @type {Group} */ one) => this.#unlocked(one);
-    const sync = () => this.sync();
-    this.membership = new Membership({ api, userId, groups, keys, versions, ask, entering: this.entering, sync, forget, unlocked });
+    const { entering } = this;
+    this.membership = new Membership({ api, userId, groups, keys, versions, ask, entering, sync: () => this.sync(), forget, unlocked });
     this.#listen();
   }
 
@@ -248,19 +244,20 @@ export class Family extends EventTarget {
     const had = this.groups.get(id);
     const opened =
       had?.key && had.sealedName === sealedName
-        ? { key: had.key, name: had.name, version: had.version }
+        ? { key: had.key, name: had.name, version: had.version, moved: had.moved }
         : await this.keys.of(id, wrapped, sealedName);
-    const { key, name = null, version = 1 } = opened ?? {};
+    const { key, name = null, version = 1, moved = false } = opened ?? {};
     if (key) void this.#persist();
     const group = this.groups.get(id);
     if (group) {
       const isNew = key && !group.key;
-      Object.assign(group, { key, name, version, code, invite, wrapped, sealedName, memberCount });
+      Object.assign(group, { key, name, version, moved, code, invite, wrapped, sealedName, memberCount });
       // It was seen before its key was here, or its device could not be made: both happen while it is joined.
       if (isNew || (version === 2 && !group.begun)) await this.#unlocked(group);
+      void this.#lookForMove(group);
       return this.#retry(group);
     }
-    const made = newGroup({ id, name, version, key, code, invite, wrapped, sealedName, memberCount });
+    const made = newGroup({ id, name, version, moved, key, code, invite, wrapped, sealedName, memberCount });
     made.notices = this.people.notices(made);
     this.groups.set(id, made);
     // Everything older than a device's first look at a group counts as read.
@@ -269,12 +266,19 @@ export class Family extends EventTarget {
     this.#subscribe(made, found.last_seq ?? 0);
     void this.people.load(made);
     await this.threads.loadPage(made);
+    void this.#lookForMove(made);
+  }
+
+  /** A group of version 1 may have moved to version 2. Without an answer the next list of groups asks again. @param {Group} group */
+  async #lookForMove(group) {
+    if (!group.asked && (await this.versions.hasMoved(group).catch(() => false))) await this.#unlocked(group);
   }
 
   /** A group has a key that it had not. @param {Group} group */
   async #unlocked(group) {
     await this.versions.begin(group, group.subscription?.position?.seq ?? 0);
     await this.threads.reload(group);
+    void this.#lookForMove(group);
   }
 
   /** Load the parts of a group that could not be loaded before. @param {Group} group */
@@ -289,6 +293,7 @@ export class Family extends EventTarget {
     group.subscription = client.subscribe(group.id, {
       since,
       onEvent: async (event) => {
+        if (await this.versions.hasMoved(group, event)) await this.#unlocked(group);
         await this.versions.receive(group, event);
         await this.events.apply(group, event);
         this.changed();

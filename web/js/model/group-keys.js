@@ -6,8 +6,8 @@ import { newIdentity, unwrapGroupKey, wrapGroupKey } from '../crypto/identity.js
 /** @import {Bytes} from '../crypto/bytes.js' */
 /** @import {Table} from './vault.js' */
 
-/** @typedef {{key: CryptoKey, name: string, version: 1 | 2}} Opened The key opens the group's name; in version 2 nothing else. */
-/** @typedef {{version: 2, key: CryptoKey}} Second How the key of a group of version 2 is stored. */
+/** @typedef {{key: CryptoKey, name: string, version: 1 | 2, moved?: boolean}} Opened The key opens the group's name; in version 2 nothing else, unless it `moved`. */
+/** @typedef {{version: 2, key: CryptoKey, moved?: boolean}} Second How the key of a group of version 2 is stored; `moved`: it is the one that version 1 had. */
 
 /** @param {string} userId */
 export const identityName = (userId) => `${userId}/identity`;
@@ -41,7 +41,7 @@ export class GroupKeys {
     return (await this.#stored(groupId))?.key;
   }
 
-  /** @param {string} groupId @returns {Promise<{key: CryptoKey, version: 1 | 2} | undefined>} */
+  /** @param {string} groupId @returns {Promise<{key: CryptoKey, version: 1 | 2, moved?: boolean} | undefined>} */
   async #stored(groupId) {
     /** @type {CryptoKey | Second | undefined} */
     const found = await this.#keys.get(groupKeyName(this.#userId, groupId));
@@ -78,6 +78,11 @@ export class GroupKeys {
     const { key, version } = opened;
     await this.#keys.set(groupKeyName(this.#userId, groupId), version === 2 ? { version, key } : key);
     return opened;
+  }
+
+  /** A group has moved to version 2: its key opens the name and the past. @param {string} groupId @param {CryptoKey} key */
+  async moved(groupId, key) {
+    await this.#keys.set(groupKeyName(this.#userId, groupId), { version: 2, key, moved: true });
   }
 
   /** Open a group's name: the key that does it says which version the group has. @param {Bytes} raw @param {string} sealedName @returns {Promise<Opened | undefined>} */

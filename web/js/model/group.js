@@ -3,11 +3,12 @@
 /** @import {Group} from './types.js' */
 
 /**
- * @param {Pick<Group, 'id' | 'name' | 'key' | 'version' | 'code' | 'invite' | 'wrapped' | 'sealedName' | 'memberCount'>} known
+ * @param {Pick<Group, 'id' | 'name' | 'key' | 'version' | 'moved' | 'code' | 'invite' | 'wrapped' | 'sealedName' | 'memberCount'>} known
  * @returns {Group}
  */
 export const newGroup = (known) => ({
   ...known,
+  asked: false,
   begun: false,
   threads: new Map(),
   more: false,

@@ -114,8 +114,9 @@ export class Membership {
       await ask(() => api.removeMember(group_id, userId));
       throw new Error(WRONG_KEY);
     }
-    await this.#enter(group_id, raw, found.version, inviter);
-    await keys.bring(group_id, raw, encrypted_name);
+    const { version, key } = found;
+    const move = version === 1 ? await ask(() => this.#around.versions.findMove({ id: group_id, key })) : undefined;
+    await this.#enter(group_id, raw, encrypted_name, found, { move, ...(inviter && { inviter }) });
     return group_id;
   }
 
@@ -124,19 +125,42 @@ export class Membership {
     const { keys, unlocked } = this.#around;
     const found = await keys.read(raw, group.sealedName);
     if (!found) throw new Error('This key does not open this group. Ask for the link again.');
-    await this.#enter(group.id, raw, found.version);
-    await keys.bring(group.id, raw, group.sealedName);
-    Object.assign(group, found);
+    Object.assign(group, found, await this.#enter(group.id, raw, group.sealedName, found));
     await unlocked(group);
   }
 
-  /** Enter a group of version 2 with this browser. It comes before the key is stored: with the key the group counts as entered. @param {string} groupId @param {Bytes} raw @param {1 | 2} version @param {string} [inviter] */
-  async #enter(groupId, raw, version, inviter) {
-    if (version !== 2) return;
-    const cipher = await this.#around.versions.load();
-    await cipher.join(groupId, raw, inviter);
+  /**
+   * Enter a group with this browser, and store its key. The key comes last: with it the group counts as entered.
+   *
+   * @param {string} groupId
+   * @param {Bytes} raw
+   * @param {string} sealedName
+   * @param {import('./group-keys.js').Opened} found
+   * @param {{inviter?: string, move?: import('./versions.js').Move | undefined}} [how]
+   * @returns {Promise<{version: 1 | 2, moved: boolean}>}
+   */
+  async #enter(groupId, raw, sealedName, { key, version }, { inviter, move } = {}) {
+    const { keys, versions } = this.#around;
+    if (version === 1 && !move) {
+      await keys.bring(groupId, raw, sealedName);
+      return { version, moved: false };
+    }
+    const cipher = await versions.load();
+    if (move) await cipher.follow(groupId, move, inviter);
+    else await cipher.join(groupId, raw, inviter);
+    if (move) await keys.moved(groupId, key);
+    else await keys.bring(groupId, raw, sealedName);
     // What is written from now on has keys for this browser.
     await cipher.flush(groupId);
+    return { version: 2, moved: move !== undefined };
+  }
+
+  /** Renew the keys of a group: it moves to version 2, whose keys change with every message. @param {Group} group Of version 1. */
+  async renewKeys(group) {
+    const { ask, unlocked, versions } = this.#around;
+    await ask(() => versions.move(group));
+    // The first in the log counts, which may be another member's.
+    if (await ask(() => versions.hasMoved(group))) await unlocked(group);
   }
 
   /** Show a member what was written before they joined. @param {Group} group @param {string} userId */

@@ -65,6 +65,8 @@
  * @property {string} id
  * @property {string | null} name Null when no key on this device opens it.
  * @property {1 | 2} version Of its encryption.
+ * @property {boolean} moved Whether it had version 1 before: then its key opens what was written until it moved.
+ * @property {boolean} asked Whether the server was asked if it moved.
  * @property {boolean} begun Whether this browser reads it in version 2; false in version 1.
  * @property {CryptoKey | undefined} key
  * @property {string | null} code The invite code; null when it has expired.

@@ -10,6 +10,7 @@ import { readMediaInfo } from './medium.js';
 /** @import {GroupKeys} from './group-keys.js' */
 /** @import {Group, MediaInfo} from './types.js' */
 
+/** @typedef {{raw: import('../crypto/bytes.js').Bytes, seq: number}} Move `raw`: the invitation of version 2. `seq`: of the record. */
 /** What carries an envelope: the id of a thread, reply or medium, or the number of its event; `author` as the server names it. */
 /** @typedef {{which: string | number, author: string | undefined}} Carrier */
 
@@ -51,7 +52,7 @@ export class Versions {
   #loading;
 
   /**
-   * @param {{keys: Pick<GroupKeys, 'raw'>, entering: <T>(act: () => Promise<T>) => Promise<T>}} own
+   * @param {{keys: Pick<GroupKeys, 'raw' | 'moved'>, entering: <T>(act: () => Promise<T>) => Promise<T>}} own
    * @param {Omit<Surroundings, 'sent' | 'failed'>} around
    * @param {Hooks} hooks
    */
@@ -96,17 +97,64 @@ export class Versions {
 
   /** @param {Group} group @param {number} seq */
   async #begin(group, seq) {
-    const { id, wrapped } = group;
+    const { id, wrapped, moved } = group;
     const cipher = await this.load();
     if (!(await cipher.knows(id))) {
-      const raw = await this.#own.keys.raw(wrapped);
+      const move = moved ? await this.findMove(group) : undefined;
+      const raw = moved ? null : await this.#own.keys.raw(wrapped);
       // Another tab is joining it, or this browser deleted its device and not the keys.
-      if (raw) await this.#own.entering(() => cipher.join(id, raw));
+      if (move) await this.#own.entering(() => cipher.follow(id, move));
+      else if (raw) await this.#own.entering(() => cipher.join(id, raw));
     }
     if (!(await cipher.knows(id))) return;
     await cipher.start(id, seq);
     group.begun = true;
     void cipher.flush(id);
+  }
+
+  /**
+   * Find the record by which a group moved from version 1 to version 2: the first one that its key opens.
+   *
+   * @param {Pick<Group, 'id' | 'key'>} group
+   * @returns {Promise<Move | undefined>}
+   */
+  async findMove(group) {
+    for await (const { record, seq } of this.#around.client.api.eachRecord(group.id)) {
+      const move = await this.#readMove(group, record, seq);
+      if (move) return move;
+    }
+    return undefined;
+  }
+
+  /** @param {Pick<Group, 'id' | 'key'>} group @param {string} record @param {number} seq @returns {Promise<Move | undefined>} */
+  async #readMove({ id, key }, record, seq) {
+    const raw = await open(key, id, 'move', record);
+    return raw === null ? undefined : { raw: fromBase64(raw), seq };
+  }
+
+  /**
+   * Note that a group has moved, if its records or an event of it say so.
+   *
+   * @param {Group} group Of version 1.
+   * @param {import('/sdk/wire.js').OrbitalEvent} [event] Left out, the server is asked for its records.
+   * @returns {Promise<boolean>} Whether it has: it begins as one of version 2 then.
+   */
+  async hasMoved(group, event) {
+    const { id, key, version } = group;
+    if (version === 2 || !key || (event && event.type !== 'new_record')) return false;
+    const move = event ? await this.#readMove(group, String(event.data.record), event.seq) : await this.findMove(group);
+    group.asked = true;
+    if (!move) return false;
+    await this.#own.keys.moved(id, key);
+    Object.assign(group, { version: 2, moved: true });
+    return true;
+  }
+
+  /** Move a group of version 1 to version 2. Of two members who do it at once, the first in the log does. @param {Group} group */
+  async move({ id, key }) {
+    const raw = await (await this.load()).newInvitation();
+    const record = await seal(/** @type {CryptoKey} */ (key), id, 'move', toBase64(raw));
+    await this.#around.client.api.postRecord(id, { record }, { key: crypto.randomUUID() });
   }
 
   /** An event is about to be applied. @param {Group} group @param {import('/sdk/wire.js').OrbitalEvent} event */
@@ -129,9 +177,9 @@ export class Versions {
     return this.cipher?.roster.place(id);
   }
 
-  /** @param {Group} group @returns {Promise<import('../crypto/bytes.js').Bytes | null>} What an invite link of a group of version 2 carries. */
-  async invitation({ id, begun }) {
-    return begun ? (await this.load()).invitation(id) : null;
+  /** @param {Group} group @returns {Promise<import('../crypto/bytes.js').Bytes | null>} What an invite link of a group of version 2 carries; null where it is the group's key. */
+  async invitation({ id, begun, moved }) {
+    return begun && !moved ? (await this.load()).invitation(id) : null;
   }
 
   /** @param {string} groupId @param {string} key Of a text that the server refused. */
@@ -147,16 +195,16 @@ export class Versions {
   /**
    * Open a text.
    *
-   * @param {Pick<Group, 'id' | 'key' | 'version'>} group
+   * @param {Pick<Group, 'id' | 'key' | 'version' | 'moved'>} group
    * @param {string} kind
    * @param {string} sealed
    * @param {Carrier} carrier
    * @returns {Promise<string | null> | string | null} Null when it cannot be read here, or not yet.
    */
-  open({ id, key, version }, kind, sealed, { which, author = '' }) {
+  open({ id, key, version, moved }, kind, sealed, { which, author = '' }) {
     if (isSecond(sealed)) return this.cipher?.text(id, which, author, kind === 'thread-body' ? 1 : 0) ?? null;
-    // The key of such a group opens its name alone: anybody with an invite link has it.
-    return version === 2 ? null : open(key, id, kind, sealed);
+    // The key of such a group opens its name alone: anybody with an invite link has it. One that moved has a past of version 1.
+    return version === 2 && !moved ? null : open(key, id, kind, sealed);
   }
 
   /**
@@ -178,6 +226,11 @@ export class Versions {
   /** @param {Group} group @param {string} id @returns {boolean} Whether it may become readable: its key or its event is not here yet. */
   waits({ id: groupId, version }, id) {
     return version === 2 && ['waiting', undefined].includes(this.cipher?.statusOf(groupId, id));
+  }
+
+  /** @param {Group} group @param {string} mediaId @returns {boolean} Whether a file has a key of its own. */
+  hasOwnKey({ id, version, moved }, mediaId) {
+    return version === 2 && (!moved || this.cipher?.statusOf(id, mediaId) !== undefined);
   }
 
   /**

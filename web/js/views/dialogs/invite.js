@@ -67,9 +67,11 @@ function linkAndKey(group, code, key, userId) {
     h(
       'p',
       {},
-      second
+      second && !group.moved
         ? 'Anybody with this link can join and read what is written from then on, so send it as you would hand over a house key.'
-        : 'Anybody with this link can join and read everything, so send it as you would hand over a house key.',
+        : group.moved
+          ? 'Anybody with this link can join and read what was written before the keys were renewed, and what is written from joining on, so send it as you would hand over a house key.'
+          : 'Anybody with this link can join and read everything, so send it as you would hand over a house key.',
     ),
     h('div', { class: 'copy' }, shown, copyButton(link, shown)),
     'share' in navigator &&

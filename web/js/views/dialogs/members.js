@@ -52,6 +52,7 @@ export function members(family, group, left) {
     return [
       group.key ? h('button', { type: 'button', class: 'quiet', onclick: inviting }, icon('invite'), 'Invite somebody') : null,
       h('ul', { class: 'people' }, group.members.map(row)),
+      group.version === 1 && group.key && own !== 'member' ? renewal(family, group, close) : null,
       leaving(family, group, close, left),
     ];
   });
@@ -87,6 +88,32 @@ function pastButton(family, group, userId, username) {
   };
   const button = h('button', { type: 'button', class: 'quiet', 'aria-label': label, onclick: show }, 'Show the past');
   return button;
+}
+
+/** @param {Family} family @param {Group} group @param {() => void} close */
+function renewal(family, group, close) {
+  const act = async () => {
+    await family.membership.renewKeys(group);
+    close();
+  };
+  return h(
+    'details',
+    {},
+    h('summary', {}, 'Renew the keys of this group'),
+    form(
+      { label: 'Renew the keys', act },
+      h(
+        'p',
+        { class: 'hint' },
+        'From then on the keys change with every message: a stolen key opens few messages, and a removed member is given no further keys. What was written before stays readable with the old key.',
+      ),
+      h(
+        'p',
+        { class: 'hint' },
+        'The browsers of the members follow by themselves. A second browser of a member asks to be admitted by the first. It cannot be undone.',
+      ),
+    ),
+  );
 }
 
 /** @param {Family} family @param {Group} group @param {() => void} close @param {(groupId: string) => void} left */
