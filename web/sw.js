@@ -67,6 +67,7 @@ const SHELL = [
   '/js/views/dialogs/account.js',
   '/js/views/dialogs/devices.js',
   '/js/views/dialogs/groups.js',
+  '/js/views/dialogs/histories.js',
   '/js/views/dialogs/invite.js',
   '/js/views/dialogs/members.js',
   '/js/views/dialogs/notifications.js',

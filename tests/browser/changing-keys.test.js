@@ -1,5 +1,6 @@
 /** Groups of version 2 in the page: keys that change with every message. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { launch, missing as noChromium, Person, until } from './chromium.js';
@@ -370,5 +371,77 @@ test(
     assert.deepEqual(answers, [1, 2, 2, 2, 2]);
     assert.deepEqual(complaints([ada, ben, cleo, dora]), []);
     for (const one of [ada, ben, cleo, dora]) await one.close();
+  },
+);
+
+/**
+ * A server that lies to one member: it shows another event in place of a reply, and chains all that follows to it.
+ *
+ * @param {Person} one
+ * @returns {Promise<{lie: () => void}>} `lie`: about the next reply.
+ */
+async function behindLiar(one) {
+  const sha256 = (/** @type {string} */ text) => createHash('sha256').update(text).digest('base64url');
+  let lies = false;
+  /** @type {string | undefined} The hash of what was shown last, once there was a lie. */
+  let prev;
+  await one.page.routeWebSocket(/\/ws/, (socket) => {
+    const behind = socket.connectToServer();
+    behind.onMessage((message) => {
+      const frame = JSON.parse(String(message));
+      if (lies && frame.type === 'new_reply' && prev === undefined) Object.assign(frame, { type: 'something_new', data: {} });
+      else if (prev === undefined || frame.seq === undefined || frame.prev === undefined) return socket.send(message);
+      else frame.prev = prev;
+      const text = JSON.stringify(frame);
+      prev = sha256(text);
+      socket.send(text);
+    });
+  });
+  return { lie: () => (lies = true) };
+}
+
+test(
+  '[CHGKEY8] when the server shows two histories of a group, both are shown to the members who see it, and nothing is sent until they decide',
+  how,
+  async () => {
+    const ada = await person('ada', server.url);
+    await ada.makeGroup('The Lovelaces', FOUNDED);
+    const ben = await Person.sitDown(browser, `ben_${++count}`);
+    const liar = await behindLiar(ben);
+    await ben.signUp(await ada.inviteLink());
+    await ben.page.getByRole('heading', { level: 1, name: 'The Lovelaces' }).waitFor();
+    await ada.beginThread('Plans', 'What we do');
+    await ben.openThread('Plans');
+    await ben.reply('One history');
+    await ada.sees(['One history']);
+    liar.lie();
+    await ada.reply('Hidden from Ben');
+    await ada.sees(['One history', 'Hidden from Ben']);
+    await ada.reply('Shown to both');
+    await ben.sees(['One history', 'Shown to both']);
+
+    const alarm = ben.page.getByRole('alert', { name: 'This browser in the group' });
+    await alarm.getByText('There are two histories of this group').waitFor();
+    await ben.reply('Held back');
+    await ben.sees(['One history', 'Shown to both', '(waiting) Held back']);
+    await alarm.getByRole('button', { name: 'Compare and decide' }).click();
+    const dialog = ben.page.getByRole('dialog', { name: 'Two histories' });
+    const [ours, theirs] = await dialog.locator('code').allTextContents();
+    assert.match(ours ?? '', /^([0-9a-f]{4} ){7}[0-9a-f]{4}$/);
+    assert.match(theirs ?? '', /^([0-9a-f]{4} ){7}[0-9a-f]{4}$/);
+    assert.notEqual(ours, theirs);
+    await dialog.getByText(ada.name, { exact: true }).waitFor();
+    assert.equal(await ada.page.getByRole('alert', { name: 'This browser in the group' }).count(), 0);
+    await ada.sees(['One history', 'Hidden from Ben', 'Shown to both']);
+
+    await dialog.getByRole('button', { name: 'Send all the same' }).click();
+    await ada.sees(['One history', 'Hidden from Ben', 'Shown to both', 'Held back']);
+    // What Ben sends says where he stood, and Ada's page shows the same two, the other way round.
+    await ada.page.getByRole('button', { name: 'Compare and decide' }).click();
+    const hers = await ada.page.getByRole('dialog', { name: 'Two histories' }).locator('code').allTextContents();
+    assert.equal(hers.length, 2);
+    assert.notEqual(hers[0], hers[1]);
+    assert.deepEqual(complaints([ada, ben]), []);
+    for (const one of [ada, ben]) await one.close();
   },
 );

@@ -19,7 +19,7 @@ const WHOLE_BUDGET_BYTES = 200_000;
 /** What the settings, the members, the invite link and the administration alone load. */
 const SETTINGS = /^\/js\/views\/(admin\/.*|dialogs\/((own-)?account|invite|members)\.js)$|^\/sdk\/admin\.js$/;
 /** What groups with changing keys alone load, and the encryption of it: a bundle, and ML-KEM where the browser lacks it. */
-const CHANGING = /^\/js\/(model\/cipher(-\w+)?|views\/standing|views\/dialogs\/devices)\.js$/;
+const CHANGING = /^\/js\/(model\/cipher(-\w+)?|views\/standing|views\/dialogs\/(devices|histories))\.js$/;
 const ENCRYPTION = /^\/vendor\//;
 const ENCRYPTION_BUDGET_BYTES = 30_000;
 

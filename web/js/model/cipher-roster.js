@@ -14,7 +14,19 @@ import { toBase64 } from '../crypto/bytes.js';
  *
  * @typedef {'asks' | 'in' | 'held' | 'revoked'} Standing
  */
-/** @typedef {{standing: Standing, number: string, asking: number}} Place `number`: of this browser. `asking`: other devices of this person that are held. */
+/**
+ * Why nothing is sent until a person decides: at an event of that number this browser has another hash (`ours`) than a member, or than the server shows
+ * now (`theirs`).
+ *
+ * @typedef {{code: string, seq: number, ours: string, theirs: string, by: string | undefined}} Stopped `by`: the member's id.
+ */
+/**
+ * @typedef {object} Place
+ * @property {Standing} standing
+ * @property {string} number Of this browser.
+ * @property {number} asking Other devices of this person that are held.
+ * @property {Stopped | null} stopped
+ */
 /** @typedef {{device: number, number: string, here: boolean, by: 'found' | 'knock' | 'link' | 'accepted', suites: number}} KnownDevice */
 /** @typedef {{device: number, number: string, here: boolean}} HeldDevice */
 /**
@@ -78,8 +90,23 @@ export class CipherRoster {
       return held.some((one) => toBase64(one.identity) === mine) ? 'held' : 'asks';
     };
     const asking = held.filter((one) => toBase64(one.identity) !== mine).length;
-    this.#places.set(groupId, { standing: standing(), number: await numberOf(identity), asking });
+    const { stopped } = await member.group(groupId);
+    const why = stopped && { ...stopped, ours: stopped.ours ?? '', theirs: stopped.theirs ?? '', by: stopped.by };
+    this.#places.set(groupId, { standing: standing(), number: await numberOf(identity), asking, stopped: why });
     this.#around.changed();
+  }
+
+  /** Look again where sending stopped, or continued in another tab. @param {string} groupId */
+  async loadIfStopped(groupId) {
+    const { stopped } = await (await this.#member()).group(groupId);
+    const known = this.#places.get(groupId);
+    if (known && Boolean(known.stopped) !== Boolean(stopped)) await this.load(groupId);
+  }
+
+  /** A person has looked at why sending stopped, and continues. @param {string} groupId */
+  async resume(groupId) {
+    await (await this.#member()).resume(groupId);
+    await this.#around.send(groupId);
   }
 
   /**

@@ -217,6 +217,7 @@ export class Cipher {
     await this.#taken(groupId, event.seq);
     if (this.outbox.has(groupId)) await this.outbox.refresh(groupId);
     if (ROSTER_EVENTS.has(event.type)) await this.roster.load(groupId);
+    else await this.roster.loadIfStopped(groupId);
     // Answers to requests, and keys for those who came.
     if (event.type === 'new_keys' || event.type === 'new_record') void this.flush(groupId);
   }
@@ -380,6 +381,7 @@ export class Cipher {
     await member.tick(groupId);
     // What another tab could read meanwhile.
     await this.#taken(groupId, 0);
+    await this.roster.loadIfStopped(groupId);
     if (visit) await member.adoptDrafts(groupId, await visit.open());
     await this.flush(groupId);
   }
