@@ -72,13 +72,7 @@ class Cors:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def headers(self, origin: bytes | None, *, exposed: bool = True) -> RawHeaders:
-        """
-        Return what an answer says to a page of that origin.
-
-        Args:
-            origin: The request's header.
-            exposed: False for a static file, which carries none of the API's headers: the list of them is 187 bytes.
-        """
+        """Return what an answer says to a page of that origin; a static file lists no headers of the API: 187 bytes."""
         if not self._origins:
             # Who may is the same for everybody, so caches need not know about the origin.
             return _ANY if origin is None or not exposed else _ANY_EXPOSED
@@ -147,8 +141,8 @@ class Resource:
             if bound is not None:
                 bound.seconds.observe(perf_counter() - began_s)
             self._server.counters.answered(self._path, scope["method"], _status(reply))
-            exposed = not isinstance(reply, Reply) or reply.exposed
-            await self._respond(reply, call, extra=self._cors.headers(origin, exposed=exposed))
+            extra = self._cors.headers(origin, exposed=not isinstance(reply, Reply) or reply.exposed)
+            await self._respond(reply, call, extra=extra)
         finally:
             current.request = None
             if call.held is not None:
