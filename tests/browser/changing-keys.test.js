@@ -216,8 +216,7 @@ test(
     await ben.closesDialogs();
     for (const one of [ada, ben, second]) await one.sees(['Before the second browser', 'From the second browser']);
     await ada.reply('For both browsers');
-    for (const one of [ada, ben, second])
-      await one.sees(['Before the second browser', 'From the second browser', 'For both browsers']);
+    for (const one of [ada, ben, second]) await one.sees(['Before the second browser', 'From the second browser', 'For both browsers']);
 
     // The safety number counts all devices of both, so it is another one now, and the same for both people.
     await ada.page.getByRole('button', { name: /^Members/ }).click();
@@ -232,7 +231,10 @@ test(
     await shown.getByText(/^Verified/).waitFor();
     await ada.closesDialogs();
     await ada.page.getByRole('button', { name: /^Members/ }).click();
-    await ada.page.getByRole('button', { name: `Devices of ${ben.name}` }).getByText('2 devices, verified').waitFor();
+    await ada.page
+      .getByRole('button', { name: `Devices of ${ben.name}` })
+      .getByText('2 devices, verified')
+      .waitFor();
     await ada.closesDialogs();
 
     await ben.closesDialogs();
@@ -340,8 +342,14 @@ test(
     await ben.reply('Ben, after');
     await ada.sees(['old.bin', 'Ben, before', 'Ada, after', 'Ben, after']);
     await ada.page.getByRole('button', { name: /^Members/ }).click();
-    await ada.page.getByRole('button', { name: `Devices of ${ben.name}` }).getByText('1 device').waitFor();
-    await ada.page.getByRole('button', { name: `Devices of ${cleo.name}` }).getByText('Admitted by nobody here').waitFor();
+    await ada.page
+      .getByRole('button', { name: `Devices of ${ben.name}` })
+      .getByText('1 device')
+      .waitFor();
+    await ada.page
+      .getByRole('button', { name: `Devices of ${cleo.name}` })
+      .getByText('Admitted by nobody here')
+      .waitFor();
     await ada.closesDialogs();
 
     // She reads what was written since the keys were renewed, and before.

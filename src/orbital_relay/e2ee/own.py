@@ -51,8 +51,8 @@ def _sent_row(unit: Unit, group: str, sent: tuple[str, int]) -> tuple[str, Outbo
     """
     Find the outbox's row of an own event.
 
-    It was posted, or is still a draft when the answer to its post did not come yet. Any process may have taken the draft
-    over, at any place of its line, and any may see the event first.
+    It was posted, or is still a draft when the answer to its post did not come yet. Any process may have taken the
+    draft over, at any place of its line, and any may see the event first.
     """
     distribution, iteration = sent
     key = posted_key(group, Sealed(distribution=distribution, iteration=iteration, epoch=0, body={}))

@@ -11,12 +11,12 @@ import { ago, counted } from '../words.js';
 const SHOWN = 20;
 
 /** Why a device is in the group. */
-const BY = {
-  found: 'founded the group',
-  knock: 'came with an invite link',
-  link: 'admitted by another device of the same person',
-  accepted: 'admitted by you, here',
-};
+const BY = new Map([
+  ['found', 'founded the group'],
+  ['knock', 'came with an invite link'],
+  ['link', 'admitted by another device of the same person'],
+  ['accepted', 'admitted by you, here'],
+]);
 
 /** What a warning means, by its code. Those of lost or damaged content have one sentence. */
 const MEANINGS = new Map([
@@ -72,7 +72,7 @@ function listOf(group, userId, username, { roster, mine, again }) {
     h(
       'li',
       {},
-      h('span', { class: 'grow' }, h('strong', {}, deviceName(one, mine)), h('small', {}, BY[one.by]), h('code', {}, one.number)),
+      h('span', { class: 'grow' }, h('strong', {}, deviceName(one, mine)), h('small', {}, BY.get(one.by)), h('code', {}, one.number)),
       mine && !one.here && count > 1
         ? form({ label: `Remove device ${one.device}`, danger: true, act: act(() => roster.remove(group.id, one.device)) })
         : null,
