@@ -435,8 +435,8 @@ def connect(*, bench: Bench, rounds: int, connections: int, cycles: int):
     """
     figures = scenarios.connect(bench, connections=connections, cycles=cycles, rounds=rounds)
     columns: list[Column] = [
-        ("connections/s", "connections_s", "count"),
         ("server CPU each", "cpu_us_each", "us"),
+        ("connections/s", "connections_s", "count"),
         ("load's core", "load_share", "share"),
     ]
     return f"{connections:,} connections opened, subscribed and cut, {cycles} times", figures, columns
@@ -581,7 +581,11 @@ def worst(*, bench: Bench, rounds: int, entries: int):
 @common("orbital", base="orbital", plots=False)
 @click.option("--limit", "limit_mib", type=SOME, default=128, show_default=True, help="MiB that the server may use.")
 def small(*, bench: Bench, rounds: int, limit_mib: int):
-    """A family's evening on a small machine: what the server holds after each step. It needs control groups and root.
+    """A family's evening on a small machine: what the server holds after each step.
+
+    \b
+    A control group enforces the limit; where this user can make none, the server's memory is read every 50 ms, and
+    the server is killed above the limit. A note below the table says which.
 
     \b
     Examples:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,26 +22,56 @@ EVENTS = 30_000
 REPLAYS = 5
 """How many such devices come, one after another."""
 
+WATCH_S = 0.05
+"""How often memory is read where no control group can be made."""
+
 _V2 = Path("/sys/fs/cgroup")
 _V1 = _V2 / "memory"
 
 
 class SmallMachine(Orbital):
-    """Orbital whose processes may not use more memory than a control group allows."""
+    """
+    Orbital whose processes may not use more memory than a limit.
+
+    A control group enforces it. Where none can be made, the memory is read every `WATCH_S`, and the server is killed
+    above the limit; a peak between two readings is missed.
+    """
 
     def __init__(self, kind: type[Orbital], limit_bytes: int) -> None:
         super().__init__()
         self.key, self.label, self.database = kind.key, kind.label, kind.database
         self._limit_bytes = limit_bytes
         self._group: Path | None = None
+        self._ended = threading.Event()
+        self._watch: threading.Thread | None = None
+        self.enforced_by = ""
 
     def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         command, env = super().command(testbed)
-        self._group = _control_group(self._limit_bytes)
+        try:
+            self._group = _control_group(self._limit_bytes)
+        except Missing as reason:
+            self.enforced_by = f"Memory was read every {WATCH_S * 1000:.0f} ms: {reason}"
+            return command, env
+        self.enforced_by = f"The limit was enforced by a control group, {self._group.parent}."
         join = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
         return ["sh", "-c", join, str(self._group), *command], env
 
+    def start(self, testbed: Testbed) -> None:
+        super().start(testbed)
+        if self._group is None:
+            self._watch = threading.Thread(target=self._look, daemon=True)
+            self._watch.start()
+
+    def _look(self) -> None:
+        while self.alive() and not self._ended.wait(WATCH_S):
+            if (self.resident_bytes() or 0) > self._limit_bytes:
+                self.process.kill()
+
     def stop(self) -> None:
+        self._ended.set()
+        if self._watch is not None:
+            self._watch.join()
         super().stop()
         if self._group is not None:
             for _ in range(50):
@@ -50,7 +81,7 @@ class SmallMachine(Orbital):
                 time.sleep(0.1)
 
     def alive(self) -> bool:
-        """Return whether the kernel has let it live."""
+        """Return whether it still runs."""
         return self.process is not None and self.process.poll() is None
 
 
@@ -73,7 +104,7 @@ def _control_group(limit_bytes: int) -> Path:
             with contextlib.suppress(OSError):
                 (group / "memory.memsw.limit_in_bytes").write_text(str(limit_bytes))
     except OSError as error:
-        raise Missing(f"a limit of memory needs control groups and root: {error}") from None
+        raise Missing(f"a control group needs root: {error}") from None
     return group
 
 
@@ -83,7 +114,7 @@ def small(bench: Bench, *, limit_mib: int, rounds: int) -> dict[str, Figures]:
 
     Args:
         bench: The measurement; its first system says with which database.
-        limit_mib: What the server may use, in MiB. Above it the kernel ends it, and the scenario fails.
+        limit_mib: What the server may use, in MiB. Above it the server is killed, and the scenario fails.
         rounds: How often, each with a server of its own.
 
     Raises:
@@ -98,10 +129,11 @@ def small(bench: Bench, *, limit_mib: int, rounds: int) -> dict[str, Figures]:
         system = SmallMachine(kind, limit_mib * 1024 * 1024)
         try:
             system.start(bench.testbed)
+            bench.note(system.enforced_by)
             _evening(bench, system, f"round {number + 1}/{rounds}", found)
         except LoadFailed as failed:
             if not system.alive():
-                raise LoadFailed(f"the kernel ended the server at {limit_mib} MiB ({failed})") from None
+                raise LoadFailed(f"the server was killed at {limit_mib} MiB ({failed})") from None
             raise
         finally:
             system.stop()

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import jwt
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from bench import cli, load, report, small, systems, tools, worst
 from bench.measure import Figures
@@ -243,6 +243,25 @@ def test_a_server_of_your_own(serve):
         assert "failed" not in done.output
 
 
+def evening(monkeypatch) -> tuple[Result, Result]:
+    """Run `small` twice: with its own limit, and with one that no server fits in."""
+    monkeypatch.setattr(small, "EVENTS", 20)
+    options = ["--rounds", "1", "--markdown"]
+    return (
+        CliRunner().invoke(cli.main, ["small", *options]),
+        CliRunner().invoke(cli.main, ["small", "--limit", "16", *options]),
+    )
+
+
+STEPS = [
+    "at rest",
+    "16 sign-ups at once",
+    "100 people connected",
+    "20 events posted",
+    "5 devices caught up with 20 events each",
+]
+
+
 def test_an_evening_on_a_small_machine(monkeypatch):
     """[BENCH22] `small` shows the server's memory after each step, and reports when the kernel kills it."""
     try:
@@ -251,24 +270,31 @@ def test_an_evening_on_a_small_machine(monkeypatch):
         # A kernel's control is no part that could be installed, so this is a skip also where completeness is asked for.
         pytest.skip(str(reason))
     probe.rmdir()
-    monkeypatch.setattr(small, "EVENTS", 20)
-    options = ["--rounds", "1", "--markdown"]
 
-    done = CliRunner().invoke(cli.main, ["small", *options])
-    ended = CliRunner().invoke(cli.main, ["small", "--limit", "16", *options])
+    done, ended = evening(monkeypatch)
 
     assert done.exit_code == 0, done.output
     rows = [line.split("|")[1].strip() for line in done.output.splitlines() if line.startswith("|")]
-    assert rows[-5:] == [
-        "at rest",
-        "16 sign-ups at once",
-        "100 people connected",
-        "20 events posted",
-        "5 devices caught up with 20 events each",
-    ]
+    assert rows[-5:] == STEPS
+    assert "enforced by a control group" in done.output
     assert ended.exit_code == 1
     assert list(probe.parent.glob("orbital-bench-*")) == []
-    assert "ended at once" in ended.output or "the kernel ended the server at 16 MiB" in ended.output
+    assert "ended at once" in ended.output or "the server was killed at 16 MiB" in ended.output
+
+
+def test_an_evening_without_control_groups(monkeypatch, tmp_path):
+    """[BENCH23] Without a control group `small` reads the server's memory, says so, and kills it above the limit."""
+    monkeypatch.setattr(small, "_V2", tmp_path / "none")
+    monkeypatch.setattr(small, "_V1", tmp_path / "none")
+
+    done, ended = evening(monkeypatch)
+
+    assert done.exit_code == 0, done.output
+    rows = [line.split("|")[1].strip() for line in done.output.splitlines() if line.startswith("|")]
+    assert rows[-5:] == STEPS
+    assert "Memory was read every 50 ms" in done.output
+    assert ended.exit_code == 1
+    assert "the server was killed at 16 MiB" in ended.output
 
 
 def test_the_largest_page_of_each_list(serve, monkeypatch):
