@@ -369,6 +369,32 @@ def test_the_first_frame_follows_the_101():
         assert client.receive() == (0x81, b"welcome")
 
 
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_the_first_frame_is_in_the_packet_of_the_101(loop):
+    """[WS65] The 101 and what the peer writes at once are one packet; one that raises is answered 101, then 1011."""
+
+    class Greeter(EchoPeer):
+        def opened(self, line: SocketWriter) -> None:
+            super().opened(line)
+            self.text(b"wel")
+            self.text(b"come")
+
+    class Broken(EchoPeer):
+        def opened(self, line: SocketWriter) -> None:
+            super().opened(line)
+            raise RuntimeError
+
+    with running_edge(EchoAdmission(Greeter), loop=loop) as edge:
+        for _ in range(20):
+            with edge.connect() as client:
+                client.ask_upgrade()
+                packet = client.socket.recv(65536)
+                assert packet.startswith(b"HTTP/1.1 101")
+                assert packet.endswith(b"\r\n\r\n\x81\x03wel\x81\x04come")
+    with running_edge(EchoAdmission(Broken), loop=loop) as edge, edge.client() as client:
+        assert client.receive_close()[0] == 1011
+
+
 def test_an_unbounded_socket_buffer():
     """[WS41] The size of the send buffer may be left to the kernel."""
     with running_edge(send_buffer_bytes=None) as edge, edge.client() as client:

@@ -100,9 +100,20 @@ class Connection(asyncio.BufferedProtocol):
         self._server.connections.add(self)
         terms.registry.add(self._writer)
 
-    def greet(self) -> None:
-        """Notify the peer that the connection is open."""
-        self._notify(lambda peer: peer.opened(self._writer))
+    def greet(self, head: bytes) -> None:
+        """Send the answer to the handshake, and behind it what the peer writes when it learns of the connection."""
+        writer = self._writer
+        # uvloop sends each write at once while nothing waits: two of them would be two packets.
+        writer._hold(head)  # noqa: SLF001  # see eof_received
+        try:
+            if self._peer is not None:
+                self._peer.opened(writer)
+        except Exception:
+            log.exception("a peer raised")
+            writer._release()  # noqa: SLF001
+            self._fail(Violation(_INTERNAL_ERROR, ""))
+        else:
+            writer._release()  # noqa: SLF001
 
     def replay(self, early: bytes) -> None:
         """Process what the client sent before the handshake was answered."""

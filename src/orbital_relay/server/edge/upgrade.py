@@ -330,10 +330,8 @@ class _UpgradeProtocol(asyncio.Protocol):
         connection.begin(transport)
         self._server.connections.discard(self)
         self._transport = None
-        # By the transport, which holds it until the end of the loop's turn: what the peer writes first joins it.
-        transport.write(b"\r\n".join(lines) + b"\r\n\r\n")
         transport.set_protocol(connection)
-        connection.greet()
+        connection.greet(b"\r\n".join(lines) + b"\r\n\r\n")
         connection.replay(bytes(self._early))
         transport.resume_reading()
 
