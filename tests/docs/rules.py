@@ -196,6 +196,7 @@ FAMILIES = {
     "RCV": "end-to-end encryption: the receiver's machine",
     "REACT": "JavaScript SDK: the hooks for React",
     "READ": "the page: read positions",
+    "READERS": "the reading threads of SQLite",
     "REC": "recovering the log",
     "RECORD": "records of a roster, and key messages",
     "REMOVE": "the page: removing a member",

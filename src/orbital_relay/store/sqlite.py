@@ -9,10 +9,8 @@ import shutil
 import sqlite3
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,24 +25,16 @@ from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append.sqlite import SqliteAppender
 from orbital_relay.store.sql import SqlStore
+from orbital_relay.store.sqlite_readers import Readers
 from orbital_relay.store.wal import WriteAheadLog
 
 T = TypeVar("T")
-_Read = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]
-_Outcome = tuple[asyncio.Future[Any], object, BaseException | None]
 log = logging.getLogger("orbital.store")
-
-READERS: Final = 3
-"""Threads that read. SQLite's work releases the lock of the interpreter; more than a few only take turns for it."""
 
 WRITER_CACHE_KB: Final = 8000
 """Pages that the writer keeps."""
 READER_CACHE_KB: Final = 4000
 """Pages that each reader keeps. With 16,000 a server that had replayed a long log held 50 MB more, and was as fast."""
-
-READS_TOGETHER: Final = 16
-"""Most reads of one transaction. When many clients come back at once, a hop to a thread and back for each read costs
-more than the read; a long one keeps at most so many others waiting."""
 
 BUSY_S: Final = 5.0
 """How long a connection waits for another program that holds the file, such as a backup."""
@@ -69,13 +59,11 @@ class SqliteStore(SqlStore):
         self._opened_lock = threading.Lock()
         self._appender = SqliteAppender()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="orbital-writer")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="orbital-reader")
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
         self._read_engine = _engine(path, begin="BEGIN", query_only=True)
+        self._readers = Readers(lambda: self._connection(self._read_engine), failed=self._failed)
         self._lock: _Lock | None = None
         self._wal: WriteAheadLog | None = None
-        self._wanted: deque[_Read] = deque()
-        self._reading = 0
         # The last commit failed: until one succeeds nothing can be stored, and the server is not ready.
         self._stuck = False
         # The write-ahead log lost frames: a write now would leave a hole in it, which SQLite would take for pages.
@@ -164,53 +152,7 @@ class SqliteStore(SqlStore):
         return conn
 
     async def _read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._wanted.append((query, args, kwargs, future))
-        if self._reading < READERS:
-            self._readers.submit(self._read_wanted, loop)
-            self._reading += 1
-        return await future
-
-    def _read_wanted(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run some of the reads that wait, in one transaction; on a reader's thread."""
-        # Taken before the transaction begins: a read sees all that was committed before it was asked for.
-        reads: list[_Read] = []
-        with suppress(IndexError):
-            while len(reads) < READS_TOGETHER:
-                reads.append(self._wanted.popleft())
-        outcomes: list[_Outcome] = []
-        try:
-            with self._connection(self._read_engine).begin() as transaction:
-                for query, args, kwargs, future in reads:
-                    try:
-                        outcomes.append((future, query(transaction.connection, *args, **kwargs), None))
-                    except DBAPIError:
-                        raise
-                    except Exception as exc:  # noqa: BLE001 - the caller gets it
-                        outcomes.append((future, None, exc))
-        except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
-            reason = self._failed(exc) if isinstance(exc, DBAPIError) else exc
-            outcomes += [(future, None, reason) for *_, future in reads[len(outcomes) :]]
-        # A loop that is closed has no waiters.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._deliver, loop, outcomes)
-
-    def _deliver(self, loop: asyncio.AbstractEventLoop, outcomes: list[_Outcome]) -> None:
-        """Deliver the outcomes to the callers, and go on reading while reads are queued."""
-        self._reading -= 1
-        if self._wanted:
-            # A store that is being closed reads no more; its callers are being cancelled, too.
-            with suppress(RuntimeError):
-                self._readers.submit(self._read_wanted, loop)
-                self._reading += 1
-        for future, result, error in outcomes:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+        return await self._readers.read(query, args, kwargs)
 
     async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         def transact() -> T:
@@ -287,7 +229,7 @@ class SqliteStore(SqlStore):
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._readers.shutdown()
+        self._readers.close()
         self._writer.shutdown()
         for conn in self._opened:
             conn.close()
