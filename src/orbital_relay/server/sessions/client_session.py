@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable
 from contextlib import suppress
 
@@ -21,6 +20,7 @@ from orbital_relay.server.sessions.dispatch import Dispatcher, Enqueue
 from orbital_relay.server.sessions.greeting import greeting
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
+from orbital_relay.services.forms import new_id
 
 log = logging.getLogger("orbital.server")
 
@@ -62,7 +62,7 @@ class ClientSession(Dispatcher):
         )
         super().__init__(session, relay=relay, clock=clock, auth=auth, typing=typing, enqueue=enqueue)
         self._registry, self._settings = registry, settings
-        self.session_id = str(uuid.uuid4())
+        self.session_id = new_id()
         self.connected_ms = 0
         self._paused_since_s = 0.0
         self._parting: asyncio.Future[None] | None = None
