@@ -56,13 +56,13 @@ _MEMBERSHIPS = select(t.groups.c.group_id, t.members.c.user, *HEAD).outerjoin(
     t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == bindparam("user"))
 )
 
-_MEMBERSHIP = _MEMBERSHIPS.where(t.groups.c.group_id == bindparam("group_id"))
+MEMBERSHIP = _MEMBERSHIPS.where(t.groups.c.group_id == bindparam("group_id"))
 
 
 def memberships(conn: Connection, user: int, group_ids: Collection[str]) -> dict[GroupId, MembershipAtHead]:
     """Return access and head for those groups that exist."""
     if len(group_ids) == 1:
-        rows = conn.execute(_MEMBERSHIP, {"user": user, "group_id": next(iter(group_ids))})
+        rows = conn.execute(MEMBERSHIP, {"user": user, "group_id": next(iter(group_ids))})
     else:
         rows = conn.execute(_MEMBERSHIPS.where(among(conn, group_ids)), {"user": user})
     return {

@@ -90,7 +90,7 @@ def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after:
 
 
 # The end of a frame, where its `prev` stands: a frame may have 350 KB, and this needs 54 bytes of it.
-_END_OF_FRAME = func.substr(t.events.c.frame, LENGTH - 63, 64)
+END_OF_FRAME = func.substr(t.events.c.frame, LENGTH - 63, 64)
 
 
 def resume_points(conn: Connection, positions: Mapping[GroupId, int]) -> dict[GroupId, ResumePoint]:
@@ -105,7 +105,7 @@ def resume_points(conn: Connection, positions: Mapping[GroupId, int]) -> dict[Gr
         elif floor_seq <= seq < last_seq:
             keys[t.event_key(number, seq + 1)] = GroupId(group_id)
     if keys:
-        following = select(t.events.c.event_key, t.events.c.stamp_ms, _END_OF_FRAME).where(_at_keys(conn, list(keys)))
+        following = select(t.events.c.event_key, t.events.c.stamp_ms, END_OF_FRAME).where(_at_keys(conn, list(keys)))
         for key, stamp_ms, end in conn.execute(following):
             found[keys[key]] = ResumePoint(prev_of(bytes(end)), stamp_ms)
     return found

@@ -22,9 +22,9 @@ from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable
 from orbital_relay.model import AnyDraft
 from orbital_relay.ownership import make_file, make_private
 from orbital_relay.ports import Appended, MediaRows, Store
-from orbital_relay.store import schema
+from orbital_relay.store import schema, sqlite_access
 from orbital_relay.store.append.sqlite import SqliteAppender
-from orbital_relay.store.sql import SqlStore
+from orbital_relay.store.sql import SqlStore, reading
 from orbital_relay.store.sqlite_readers import Readers
 from orbital_relay.store.wal import WriteAheadLog
 
@@ -154,6 +154,9 @@ class SqliteStore(SqlStore):
     async def _read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         return await self._readers.read(query, args, kwargs)
 
+    memberships = reading(sqlite_access.memberships)
+    resume_points = reading(sqlite_access.resume_points)
+
     async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         def transact() -> T:
             self._refuse_truncated()
@@ -262,7 +265,12 @@ def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
     # isolation_level=None leaves transactions to us: SQLAlchemy's begin is where ours begins.
     @event.listens_for(engine, "begin")
     def _begin(conn: Connection) -> None:
-        conn.exec_driver_sql(begin)
+        raw = conn.connection.driver_connection
+        if query_only and raw is not None:
+            # By the driver: reads are many and short, and SQLAlchemy's way there takes longer than most of them.
+            raw.execute(begin)
+        else:
+            conn.exec_driver_sql(begin)
 
     return engine
 

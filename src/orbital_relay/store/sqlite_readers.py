@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,12 +97,12 @@ class Readers:
                 for query, args, kwargs, future in reads:
                     try:
                         outcomes.append((future, query(transaction.connection, *args, **kwargs), None))
-                    except DBAPIError:
+                    except (DBAPIError, sqlite3.Error):
                         raise
                     except Exception as exc:  # noqa: BLE001 - the caller gets it
                         outcomes.append((future, None, exc))
         except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
-            reason = self._failed(exc) if isinstance(exc, DBAPIError) else exc
+            reason = self._failed(exc) if isinstance(exc, DBAPIError | sqlite3.Error) else exc
             outcomes += [(future, None, reason) for *_, future in reads[len(outcomes) :]]
         # A loop that is closed has no waiters.
         with suppress(RuntimeError):
