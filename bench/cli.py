@@ -374,6 +374,7 @@ def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | No
       python -m bench append
       python -m bench append -s orbital --senders 256
       python -m bench append -s orbital-post -s orbital-post-epoch --base orbital-post
+      python -m bench append -s orbital-post -s orbital-reply --base orbital-post
     """
     layout = Layout(groups=senders, members=0, posters=senders, size=size)
     figures = scenarios.broadcast(bench, layout, pace, kind="closed", amount=senders)

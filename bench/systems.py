@@ -343,6 +343,37 @@ class OrbitalPostEpoch(OrbitalPost):
         return request("POST", self.authority, "/v1/messages", compact(body), bearer=bearer)
 
 
+class OrbitalReply(OrbitalPost):
+    """Replies, as POST /api/threads/{id}/replies: one thread in each group; the event's text is the reply's body."""
+
+    key, label = "orbital-reply", "Orbital, POST of replies"
+
+    def publishers(self, load: Load, layout: Layout) -> None:
+        order = list(dict(layout.pairs).items())
+        made = load.batch(
+            (
+                request(
+                    "POST",
+                    self.authority,
+                    "/api/threads",
+                    compact(
+                        {"group_id": self.group_id(g), "encrypted_title": "dGl0bGU=", "encrypted_body": "Ym9keQ=="}
+                    ),
+                    bearer=self.bearer(layout.poster(p)),
+                )
+                for g, p in order
+            ),
+            keep=True,
+        )
+        self.threads = {g: json.loads(text)["thread_id"] for (g, _), (_, text) in zip(order, made, strict=True)}
+        super().publishers(load, layout)
+
+    def post(self, layout: Layout, group: int, poster: int) -> str:
+        body = compact({"encrypted_body": layout.envelope()})
+        bearer = self.bearer(layout.poster(poster))
+        return request("POST", self.authority, f"/api/threads/{self.threads[group]}/replies", body, bearer=bearer)
+
+
 class OrbitalEdge(Orbital):
     """The edge alone: events handed to the relay inside the process, sealed and chained but not stored."""
 
@@ -661,6 +692,7 @@ SYSTEMS: dict[str, type[System]] = {
         Orbital,
         OrbitalPost,
         OrbitalPostEpoch,
+        OrbitalReply,
         OrbitalEdge,
         OrbitalPostgres,
         OrbitalPostPostgres,

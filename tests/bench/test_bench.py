@@ -223,7 +223,10 @@ def test_a_server_of_your_own(serve):
         ("fan_out --listeners 5 --seconds 0.2 --warm 0", ["orbital"]),
         ("groups --groups 2 --members 3 --seconds 0.2 --warm 0", ["orbital"]),
         ("publish --groups 2 --members 3 --rate 50 --seconds 0.2 --warm 0", ["orbital"]),
-        ("append --senders 2 --seconds 0.2 --warm 0", ["orbital", "orbital-post", "orbital-post-epoch"]),
+        (
+            "append --senders 2 --seconds 0.2 --warm 0",
+            ["orbital", "orbital-post", "orbital-post-epoch", "orbital-reply"],
+        ),
         ("idle --connections 10 --seconds 0.2", ["orbital"]),
         ("connect --connections 10 --cycles 1", ["orbital"]),
         ("storm --clients 10 --missed 2 --others 10", ["orbital"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from orbital_relay import wire
 from orbital_relay.core.decide import Effect, names_of
@@ -42,6 +42,7 @@ from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import GroupRow
 from orbital_relay.store.append.deletion import delete_content, deletion_facts
 from orbital_relay.store.append.media import expire_medium, finish_medium, medium_facts
+from orbital_relay.store.prepared import Prepared
 from orbital_relay.store.thread_annotations import add_annotation, has_target
 
 _GROUP_COLUMNS = (
@@ -55,6 +56,31 @@ _GROUP_COLUMNS = (
     t.groups.c.epoch_seq,
 )
 
+_GROUP_OF_THREAD = Prepared(
+    select(t.groups.c.group_id)
+    .join(t.threads, t.threads.c.group == t.groups.c.id)
+    .where(t.threads.c.thread_id == bindparam("thread_id"))
+)
+_ADD_THREAD = Prepared(
+    insert(t.threads),
+    columns=(
+        *("thread_id", "group", "seq", "author", "author_username", "encrypted_title", "encrypted_body"),
+        *("root_message_id", "created_ms", "active_seq", "active_ms"),
+    ),
+)
+_MOVE_THREAD = Prepared(
+    update(t.threads)
+    .where(t.threads.c.thread_id == bindparam("of_thread"))
+    .values(reply_count=t.threads.c.reply_count + 1, active_seq=bindparam("reply_seq"), active_ms=bindparam("reply_ms"))
+    .returning(t.threads.c.id)
+)
+_ADD_REPLY = Prepared(
+    insert(t.replies),
+    columns=(
+        *("reply_id", "thread", "seq", "author", "author_username", "encrypted_body", "message_id", "created_ms"),
+    ),
+)
+
 
 def group_id_of(conn: Connection, draft: AnyDraft) -> str:
     """
@@ -65,14 +91,10 @@ def group_id_of(conn: Connection, draft: AnyDraft) -> str:
     """
     match draft:
         case PostReply() | PostAnnotation():
-            found = conn.execute(
-                select(t.groups.c.group_id)
-                .join(t.threads, t.threads.c.group == t.groups.c.id)
-                .where(t.threads.c.thread_id == draft.thread_id)
-            ).scalar()
-            if found is None:
+            row = _GROUP_OF_THREAD.one(conn, thread_id=draft.thread_id)
+            if row is None:
                 raise no_thread()
-            return str(found)
+            return str(row[0])
         case JoinGroup():
             found = conn.execute(
                 select(t.groups.c.group_id).where(
@@ -287,41 +309,36 @@ def _add_post(conn: Connection, draft: PostThread | PostReply | PostAnnotation, 
 
 
 def _add_thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: int) -> None:
-    conn.execute(
-        insert(t.threads).values(
-            thread_id=draft.thread_id,
-            group=group.id,
-            seq=seq,
-            author=draft.actor.key,
-            author_username=draft.actor.username,
-            encrypted_title=draft.encrypted_title,
-            encrypted_body=draft.encrypted_body,
-            root_message_id=draft.root_message_id,
-            created_ms=draft.at_ms,
-            active_seq=seq,
-            active_ms=draft.at_ms,
-        )
+    _ADD_THREAD.run(
+        conn,
+        thread_id=draft.thread_id,
+        group=group.id,
+        seq=seq,
+        author=draft.actor.key,
+        author_username=draft.actor.username,
+        encrypted_title=draft.encrypted_title,
+        encrypted_body=draft.encrypted_body,
+        root_message_id=draft.root_message_id,
+        created_ms=draft.at_ms,
+        active_seq=seq,
+        active_ms=draft.at_ms,
     )
 
 
 def _add_reply(conn: Connection, draft: PostReply, *, seq: int) -> None:
-    thread = conn.execute(
-        update(t.threads)
-        .where(t.threads.c.thread_id == draft.thread_id)
-        .values(reply_count=t.threads.c.reply_count + 1, active_seq=seq, active_ms=draft.at_ms)
-        .returning(t.threads.c.id)
-    ).scalar_one()
-    conn.execute(
-        insert(t.replies).values(
-            reply_id=draft.reply_id,
-            thread=thread,
-            seq=seq,
-            author=draft.actor.key,
-            author_username=draft.actor.username,
-            encrypted_body=draft.encrypted_body,
-            message_id=draft.message_id,
-            created_ms=draft.at_ms,
-        )
+    thread = _MOVE_THREAD.one(conn, of_thread=draft.thread_id, reply_seq=seq, reply_ms=draft.at_ms)
+    if thread is None:
+        raise AssertionError("group_id_of() found the thread in this transaction")
+    _ADD_REPLY.run(
+        conn,
+        reply_id=draft.reply_id,
+        thread=thread[0],
+        seq=seq,
+        author=draft.actor.key,
+        author_username=draft.actor.username,
+        encrypted_body=draft.encrypted_body,
+        message_id=draft.message_id,
+        created_ms=draft.at_ms,
     )
 
 
