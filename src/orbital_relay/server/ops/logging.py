@@ -13,13 +13,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, TextIO
-
-import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from orbital_relay.errors import SettingsInvalid
 from orbital_relay.server.edge.current_request import current_id
+from orbital_relay.server.ops.plain_structlog import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 log = logging.getLogger("orbital.server")
 

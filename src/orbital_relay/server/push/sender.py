@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
-from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-import httpcore
 import msgspec
 
 from orbital_relay.config import Network
-from orbital_relay.core.endpoint import endpoint_fault, is_allowed
+from orbital_relay.core.endpoint import endpoint_fault
 from orbital_relay.ports import Clock
 from orbital_relay.server.push.vapid import Vapid
+
+if TYPE_CHECKING:
+    import httpcore
 
 TIMEOUT_S: Final = 10.0
 """Deadline of one message, from the look-up of the name to the head of the response."""
@@ -73,6 +72,9 @@ class Sender:
             ttl_s: How long the service keeps it for a device that is not there.
             urgency: `normal` or `high` (RFC 8030 §5.3).
         """
+        # An HTTP client takes 3 MB, and a server whose users have no subscriptions needs none.
+        import httpcore  # noqa: PLC0415
+
         fault = endpoint_fault(endpoint, self._networks)
         if fault is not None:
             return Sent("gone", reason=f"the endpoint {fault}")
@@ -121,6 +123,10 @@ class Sender:
 
     async def _pool(self, scheme: str) -> httpcore.AsyncConnectionPool:
         if scheme not in self._pools:
+            import httpcore  # noqa: PLC0415
+
+            from orbital_relay.server.push.guard import Guard  # noqa: PLC0415
+
             # Reading the system's certificates takes some 20 ms.
             tls = await asyncio.to_thread(ssl.create_default_context)
             guard = Guard(self._networks, public=scheme == "https")
@@ -145,61 +151,3 @@ async def _drain(answer: httpcore.Response) -> None:
         size += len(piece)
         if size > BODY_BYTES:
             return
-
-
-class Guard(httpcore.AsyncNetworkBackend):
-    """
-    Opens connections to allowed addresses only.
-
-    It connects to the address that it checked: a name that resolves to another one a moment later gains nothing.
-
-    Args:
-        networks: Networks that are allowed although they are not public.
-        public: Whether public addresses are allowed.
-    """
-
-    def __init__(self, networks: tuple[Network, ...], *, public: bool) -> None:
-        self._networks = networks
-        self._public = public
-        self._backend = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """
-        Resolve a name, and connect to the first address that answers.
-
-        Raises:
-            httpcore.ConnectError: If one of its addresses is not allowed, or none answers.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as exc:
-            raise httpcore.ConnectError("the name does not resolve") from exc
-        addresses = dict.fromkeys(str(where[0]).partition("%")[0] for *_, where in found)
-        for address in addresses:
-            if not self._allows(address):
-                raise httpcore.ConnectError("the name resolves to an address in a private network")
-        failure = httpcore.ConnectError("the name resolves to no address")
-        for address in addresses:
-            try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore.ConnectError as exc:
-                failure = exc
-        raise failure
-
-    def _allows(self, address: str) -> bool:
-        found = ip_address(address)
-        if self._public:
-            return is_allowed(found, self._networks)
-        return any(found in network for network in self._networks if network.version == found.version)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await self._backend.sleep(seconds)
