@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, bindparam, delete, func, select, update
 
 from orbital_relay.core.chain import prev_of
 from orbital_relay.core.refusals import no_group
@@ -14,8 +14,9 @@ from orbital_relay.model import Event, GroupId, Head, Page, ResumePoint
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import HEAD, require_member
 from orbital_relay.store.paging import PAGE_BYTES, among, batched
+from orbital_relay.store.prepared import Prepared
 
-_GROUP_HEAD = select(t.groups.c.id, *HEAD).where(t.groups.c.group_id == bindparam("group_id"))
+GROUP_HEAD = Prepared(select(t.groups.c.id, *HEAD).where(t.groups.c.group_id == bindparam("group_id")))
 
 _EVENTS = (
     select(t.events.c.event_key, t.events.c.stamp_ms, t.events.c.frame)
@@ -24,6 +25,8 @@ _EVENTS = (
     .limit(bindparam("most"))
 )
 
+EVENTS = Prepared(_EVENTS)
+
 # asyncpg hands over whole answers, so PostgreSQL has to know where to stop; it adds up lengths without reading frames.
 LENGTH = func.length(t.events.c.frame)
 
@@ -31,7 +34,7 @@ _WEIGHED = _EVENTS.add_columns(
     (func.sum(LENGTH).over(order_by=t.events.c.event_key) - LENGTH).label("bytes_before")
 ).subquery()
 
-_EVENTS_WITHIN = (
+_EVENTS_WITHIN = Prepared(
     select(_WEIGHED.c.event_key, _WEIGHED.c.stamp_ms, _WEIGHED.c.frame)
     .where(_WEIGHED.c.bytes_before < bindparam("bytes"))
     .order_by(_WEIGHED.c.event_key)
@@ -55,7 +58,7 @@ def last_stamp_ms(conn: Connection) -> int:
 
 def read(conn: Connection, group_id: str, *, after: int, limit: int) -> Page:
     """Read events after a number, without checking the caller."""
-    row = conn.execute(_GROUP_HEAD, {"group_id": group_id}).one_or_none()
+    row = GROUP_HEAD.one(conn, group_id=group_id)
     if row is None:
         raise no_group()
     return _page(conn, row, group_id, after=after, limit=limit)
@@ -67,17 +70,17 @@ def events(conn: Connection, user: int, group_id: str, *, after: int, limit: int
     return read(conn, group_id, after=after, limit=limit)
 
 
-def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after: int, limit: int) -> Page:
-    head = Head(*row[1:])
+def _page(conn: Connection, row: Sequence[Any], group_id: str, *, after: int, limit: int) -> Page:
+    number, head = row[0], Head(*row[1:])
     if after < head.floor:
         raise PositionLost(oldest_seq=head.floor + 1)
-    bounds = {"after": t.event_key(row.id, after), "last": t.event_key(row.id, head.seq), "most": limit}
+    bounds = {"after": t.event_key(number, after), "last": t.event_key(number, head.seq), "most": limit}
     if conn.dialect.name == "postgresql":
-        found = conn.execute(_EVENTS_WITHIN, {**bounds, "bytes": PAGE_BYTES})
+        found = _EVENTS_WITHIN.rows(conn, **bounds, bytes=PAGE_BYTES)
     else:
         # SQLite reads a row when it is asked for it.
-        found = conn.execute(_EVENTS, bounds)
-    base = t.event_key(row.id, 0)
+        found = EVENTS.rows(conn, **bounds)
+    base = t.event_key(number, 0)
     page: list[Event] = []
     size = 0
     for key, stamp, frame in found:

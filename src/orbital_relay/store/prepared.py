@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Insert, Select, Update
 from sqlalchemy.dialects.sqlite import dialect
+
+
+class Rows(Protocol):
+    """Rows that are read one at a time."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read the next row."""
+        ...
+
+    def close(self) -> None:
+        """Read no more."""
+        ...
 
 
 class Prepared:
@@ -38,6 +50,13 @@ class Prepared:
             rows: list[Sequence[Any]] = raw.execute(self._sql, self._fixed | values).fetchall()
             return rows[0] if rows else None
         return conn.execute(self._statement, values).one_or_none()
+
+    def rows(self, conn: Connection, **values: object) -> Rows:
+        """Return the rows, each read when it is asked for; close what is not read to its end."""
+        raw = conn.connection.driver_connection
+        if isinstance(raw, sqlite3.Connection):
+            return raw.execute(self._sql, self._fixed | values)
+        return conn.execute(self._statement, values)
 
     def run(self, conn: Connection, **values: object) -> None:
         """Run a statement that returns no rows."""

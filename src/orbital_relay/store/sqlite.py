@@ -156,6 +156,7 @@ class SqliteStore(SqlStore):
 
     memberships = reading(sqlite_access.memberships)
     resume_points = reading(sqlite_access.resume_points)
+    read_many = reading(sqlite_access.read_many)
 
     async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         def transact() -> T:
