@@ -376,8 +376,8 @@ def test_the_first_frame_is_in_the_packet_of_the_101(loop):
     class Greeter(EchoPeer):
         def opened(self, line: SocketWriter) -> None:
             super().opened(line)
-            self.text(b"wel")
-            self.text(b"come")
+            self.text(b"one")
+            self.text(b"two")
 
     class Broken(EchoPeer):
         def opened(self, line: SocketWriter) -> None:
@@ -390,7 +390,7 @@ def test_the_first_frame_is_in_the_packet_of_the_101(loop):
                 client.ask_upgrade()
                 packet = client.socket.recv(65536)
                 assert packet.startswith(b"HTTP/1.1 101")
-                assert packet.endswith(b"\r\n\r\n\x81\x03wel\x81\x04come")
+                assert packet.endswith(b"\r\n\r\n\x81\x03one\x81\x03two")
     with running_edge(EchoAdmission(Broken), loop=loop) as edge, edge.client() as client:
         assert client.receive_close()[0] == 1011
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Insert, Select, Update
 from sqlalchemy.dialects.sqlite import dialect
 
 
-class Rows(Protocol):
-    """Rows that are read one at a time."""
+class RowCursor(Protocol):
+    """RowCursor that are read one at a time."""
 
     def __iter__(self) -> Iterator[Any]:
         """Read the next row."""
@@ -51,7 +51,7 @@ class Prepared:
             return rows[0] if rows else None
         return conn.execute(self._statement, values).one_or_none()
 
-    def rows(self, conn: Connection, **values: object) -> Rows:
+    def rows(self, conn: Connection, **values: object) -> RowCursor:
         """Return the rows, each read when it is asked for; close what is not read to its end."""
         raw = conn.connection.driver_connection
         if isinstance(raw, sqlite3.Connection):

@@ -24,8 +24,8 @@ from orbital_relay.ownership import make_file, make_private
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema, sqlite_access
 from orbital_relay.store.append.sqlite import SqliteAppender
+from orbital_relay.store.reading_threads import ReadingThreads
 from orbital_relay.store.sql import SqlStore, reading
-from orbital_relay.store.sqlite_readers import Readers
 from orbital_relay.store.wal import WriteAheadLog
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class SqliteStore(SqlStore):
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="orbital-writer")
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
         self._read_engine = _engine(path, begin="BEGIN", query_only=True)
-        self._readers = Readers(lambda: self._connection(self._read_engine), failed=self._failed)
+        self._readers = ReadingThreads(lambda: self._connection(self._read_engine), failed=self._failed)
         self._lock: _Lock | None = None
         self._wal: WriteAheadLog | None = None
         # The last commit failed: until one succeeds nothing can be stored, and the server is not ready.

@@ -2,7 +2,7 @@
 structlog without rich.
 
 structlog imports rich where it finds it, for tracebacks with local variables. Ours have none, since a variable may hold
-a secret, and rich with Pygments takes 6 MB of each server process.
+a secret. Without rich, Pygments and an HTTP client a server at rest holds 71 MB, with them 76.
 """
 
 from __future__ import annotations

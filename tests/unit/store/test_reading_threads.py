@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from orbital_relay.store.reading_threads import READERS, READS_TOGETHER
 from orbital_relay.store.sqlite import SqliteStore
-from orbital_relay.store.sqlite_readers import READERS, READS_TOGETHER
 
 DEADLINE_S = 120.0
 

@@ -31,7 +31,7 @@ HELP_S: Final = 0.002
 then, and two threads that take turns for the lock of the interpreter cost more than one that does the work of both."""
 
 
-class Readers:
+class ReadingThreads:
     """
     Runs reads on threads, those that wait together in one transaction.
 
