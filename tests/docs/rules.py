@@ -156,6 +156,7 @@ FAMILIES = {
     "ORI": "origins",
     "OUT": "clients and test suites of other projects",
     "OUTBOX": "JavaScript SDK: the outbox",
+    "PACKET": "the first packet of a connection",
     "PAGES": "the documentation as a site",
     "PAIR": "client and server, connected in memory",
     "PARTS": "installing the SDK alone",

@@ -371,7 +371,7 @@ def test_the_first_frame_follows_the_101():
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_the_first_frame_is_in_the_packet_of_the_101(loop):
-    """[WS65] The 101 and what the peer writes at once are one packet; one that raises is answered 101, then 1011."""
+    """[PACKET1] The 101 and what the peer writes at once are one packet; one that raises is answered 101, then 1011."""
 
     class Greeter(EchoPeer):
         def opened(self, line: SocketWriter) -> None:
