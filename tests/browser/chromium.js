@@ -22,7 +22,8 @@ const PATIENCE_MS = 120_000;
 /** Root may not use Chromium's sandbox. */
 const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
 
-export const launch = () => chromium.launch({ executablePath: /** @type {string} */ (found), args });
+/** @param {string[]} [more] Arguments besides. */
+export const launch = (more = []) => chromium.launch({ executablePath: /** @type {string} */ (found), args: [...args, ...more] });
 
 /** @typedef {import('playwright-core').Browser} Browser */
 /** @typedef {import('playwright-core').Page} Page */

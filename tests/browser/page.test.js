@@ -22,6 +22,8 @@ const SETTINGS = /^\/js\/views\/(admin\/.*|dialogs\/((own-)?account|invite|membe
 const CHANGING = /^\/js\/(model\/cipher(-\w+)?|views\/standing|views\/dialogs\/(devices|histories))\.js$/;
 const ENCRYPTION = /^\/vendor\//;
 const ENCRYPTION_BUDGET_BYTES = 30_000;
+/** What the comparison of a safety number alone loads. */
+const COMPARING = /^\/js\/(model\/qr|views\/dialogs\/safety-code)\.js$/;
 
 /** @type {Server} */
 let server;
@@ -506,7 +508,7 @@ test(
         )
       ).flat(),
     );
-    const early = [...loaded.keys()].filter((path) => [SETTINGS, CHANGING, ENCRYPTION].some((later) => later.test(path)));
+    const early = [...loaded.keys()].filter((path) => [SETTINGS, CHANGING, ENCRYPTION, COMPARING].some((later) => later.test(path)));
     assert.deepEqual(early, [], 'this is loaded before it is needed');
     // What no evening has loaded yet (the reading of a gap, the demonstration, the icons) is weighed too.
     for (const path of [...kept, ...WORKER]) {
@@ -516,11 +518,11 @@ test(
       loaded.set(path, Number(answer.headers.get('content-length')));
     }
     const weight = (/** @type {[string, number][]} */ files) => files.reduce((sum, [, size]) => sum + size, 0);
-    const [settings = 0, changing = 0, encryption = 0] = [SETTINGS, CHANGING, ENCRYPTION].map((part) =>
+    const [settings = 0, changing = 0, encryption = 0, comparing = 0] = [SETTINGS, CHANGING, ENCRYPTION, COMPARING].map((part) =>
       weight([...loaded].filter(([path]) => part.test(path))),
     );
     const bytes = weight([...loaded]);
-    const evening = bytes - settings - changing - encryption;
+    const evening = bytes - settings - changing - encryption - comparing;
     assert.ok(loaded.size > 25, `only ${loaded.size} things were loaded`);
     assert.ok(settings > 5_000, `the settings weigh ${settings} bytes`);
     assert.ok(changing > 3_000 && encryption > 20_000, `changing keys weigh ${changing} and ${encryption} bytes`);

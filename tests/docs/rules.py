@@ -192,6 +192,7 @@ FAMILIES = {
     "PYSUB": "Python SDK: subscriptions",
     "PYTOK": "Python SDK: tokens",
     "PYVEC": "end-to-end encryption in Python: vectors",
+    "QR": "QR codes that the page draws",
     "QUO": "quota of media",
     "RATE": "too many frames",
     "RCV": "end-to-end encryption: the receiver's machine",

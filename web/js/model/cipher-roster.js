@@ -1,5 +1,5 @@
 /** Who has which device in groups of version 2: who admitted it, who is verified, and what is held back. */
-import { toBase64 } from '../crypto/bytes.js';
+import { fromBase64, toBase64, toBase64Url } from '../crypto/bytes.js';
 
 /** @import {Member} from '../../vendor/e2ee.js' */
 /** @import {Device} from './cipher-device.js' */
@@ -35,6 +35,7 @@ import { toBase64 } from '../crypto/bytes.js';
  * @property {HeldDevice[]} held They asked, and are given nothing.
  * @property {number | null} verifiedAtMs Null unless the safety number was compared, and no other key came since.
  * @property {string | null} safetyNumber Sixty digits; null for this member, and where there is no device to compare.
+ * @property {string} scannable The same as the text of a QR code; empty where there is no number.
  */
 /** @typedef {{code: string, userId: string, device: number, seq: number, atMs: number}} Warning */
 
@@ -52,6 +53,27 @@ async function numberOf(identity) {
 
 /** @param {Uint8Array} bytes */
 const hexOf = (bytes) => [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+
+/** Where the two halves stand in the 74 bytes of a scannable safety number: one's own, and the other person's. */
+const [OWN, OTHER, HALF] = [6, 42, 32];
+
+/**
+ * Compare a scanned QR code with one's own.
+ *
+ * @param {string} own The `scannable` of a person.
+ * @param {string} scanned
+ * @returns {boolean | null} Whether both show one safety number; null when the scanned code holds none.
+ */
+export function matchesScan(own, scanned) {
+  if (scanned.length !== own.length || !/^[\w-]*$/.test(scanned)) return null;
+  const parts = [own, scanned].map((text) => {
+    const bytes = fromBase64(text);
+    const half = (/** @type {number} */ at) => toBase64(bytes.subarray(at, at + HALF));
+    return { heads: [...bytes.subarray(0, OWN), ...bytes.subarray(OWN + HALF, OTHER)].join(), own: half(OWN), other: half(OTHER) };
+  });
+  const [mine, theirs] = /** @type {[typeof parts[0], typeof parts[0]]} */ (parts);
+  return mine.heads === theirs.heads ? mine.own === theirs.other && mine.other === theirs.own : null;
+}
 
 /** The devices of the members of groups. */
 export class CipherRoster {
@@ -136,6 +158,7 @@ export class CipherRoster {
     const known = devices.filter(({ user }) => user === userId).sort((a, b) => a.device - b.device);
     const held = (await this.#held(groupId)).filter(({ user }) => user === userId);
     const comparable = known.length > 0 && userId !== this.#around.userId && devices.some(({ user }) => user === this.#around.userId);
+    const number = comparable ? await member.safetyNumber(groupId, userId) : null;
     return {
       devices: await Promise.all(
         known.map(async ({ device, identity, by, suites }) => ({
@@ -147,7 +170,8 @@ export class CipherRoster {
         held.map(async ({ device, identity }) => ({ device, here: here(identity), number: await numberOf(identity) })),
       ),
       verifiedAtMs: await this.#verifiedAt(groupId, userId),
-      safetyNumber: comparable ? (await member.safetyNumber(groupId, userId)).digits : null,
+      safetyNumber: number?.digits ?? null,
+      scannable: number ? toBase64Url(number.scannable) : '',
     };
   }
 

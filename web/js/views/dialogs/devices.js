@@ -1,7 +1,9 @@
 /** The dialog with the devices of a member in a group of version 2: the safety number, who admitted them, and what was held back. */
+import { matchesScan } from '../../model/cipher-roster.js';
 import { h, put } from '../dom.js';
 import { dialog, form } from '../window.js';
 import { ago, counted } from '../words.js';
+import { safetyCode } from './safety-code.js';
 
 /** @import {CipherRoster, KnownDevice, Person, Warning} from '../../model/cipher-roster.js' */
 /** @import {Family} from '../../model/family.js' */
@@ -101,8 +103,13 @@ function listOf(group, userId, username, { roster, mine, again }) {
     h('ul', { class: 'people devices' }, [...person.devices.map((one) => known(one, person.devices.length)), ...person.held.map(held)]);
 }
 
-/** @param {Person} person @param {string} username @param {() => Promise<void>} verify @returns {import('../dom.js').Child[]} */
-function safety({ safetyNumber, verifiedAtMs }, username, verify) {
+/**
+ * @param {Person} person
+ * @param {string} username
+ * @param {{verify: () => Promise<void>, matches: (scanned: string) => boolean | null}} how
+ * @returns {Promise<import('../dom.js').Child[]>}
+ */
+async function safety({ safetyNumber, scannable, verifiedAtMs }, username, how) {
   if (!safetyNumber) return [];
   const rows = (safetyNumber.match(/\d{20}/g) ?? []).map((row) => (row.match(/\d{5}/g) ?? []).join(' '));
   return [
@@ -113,8 +120,9 @@ function safety({ safetyNumber, verifiedAtMs }, username, verify) {
       { class: 'hint' },
       `Compare it with the number that ${username} sees for you, side by side or on the phone. If both are the same, nobody stands between you.`,
     ),
+    ...(await safetyCode(scannable, username, how)),
     verifiedAtMs === null
-      ? form({ label: 'Mark as verified', act: verify })
+      ? form({ label: 'Mark as verified', act: how.verify })
       : h('p', { class: 'verified' }, `Verified, ${ago(verifiedAtMs)}.`),
   ];
 }
@@ -146,7 +154,7 @@ export async function devices(family, group, userId, username) {
           ? `${counted(known, 'device')} can read this group.`
           : `Admitted by nobody here: ${username} is given no keys, and reads nothing.`,
       ),
-      ...safety(person, username, verify),
+      ...(await safety(person, username, { verify, matches: (scanned) => matchesScan(person.scannable, scanned) })),
       listOf(group, userId, username, { roster, mine, again })(person),
       about.length
         ? h(
