@@ -340,7 +340,8 @@ async def test_concurrent_repeats_of_a_claim(home: Home):
 
     found = await asyncio.gather(*(home.claim(home.bob, idempotency_key=retry_key()) for _ in range(8)))
 
-    assert {bundle.hpke_pre_key.id for (bundle,) in found} == {1}
+    # Which key it is depends on who held which row locked at the time.
+    assert len({bundle.hpke_pre_key.id for (bundle,) in found}) == 1
     (own,) = await home.store.own_devices(home.ann.key)
     assert own.stock == Stock(hpke_pre_keys=19)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +27,8 @@ LOGIN_NAME_CHARS: Final = 64
 """Longest name of a login that is kept."""
 # A JWK of RSA 4096 with its private half is 3.3 kB; a public key bundle of Signal's kind with 100 one-time keys 9 kB.
 PUBLIC_KEY_BYTES: Final = 16 * 1024
+PUBLIC_KEY_LEVELS: Final = 100
+"""How deep a public key may be nested: parsers have limits of their own, and each version of Python another one."""
 
 
 def read_name(text: str) -> str:
@@ -96,6 +98,20 @@ def _check_public_key(text: bytes) -> None:
         raise ValidationFailed(explain(exc), field="public_key") from exc
     if not isinstance(key, dict):
         raise ValidationFailed("public_key must be a JSON object.", field="public_key")
+    levels = 0
+    inner: list[Any] = [key]
+    while inner:
+        levels += 1
+        inner = [
+            value
+            for outer in inner
+            for value in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(value, dict | list)
+        ]
+    if levels > PUBLIC_KEY_LEVELS:
+        raise ValidationFailed(
+            f"public_key is nested {levels} levels deep, and may be {PUBLIC_KEY_LEVELS}.", field="public_key"
+        )
 
 
 def signup_key(key: str | None, body: SignupBody) -> IdempotencyKey | None:

@@ -80,6 +80,7 @@ def test_the_first_invalid_field_is_named(bad: dict[str, Any], field: str):
         b'{"x":"\xff"}',
         b'{"x":1e999}',
         b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"x":' + b"[" * 100 + b"]" * 100 + b"}",
         b'{"x":' + b"9" * 5000 + b"}",
     ],
 )
@@ -91,6 +92,11 @@ def test_an_unreadable_public_key_is_refused(text: bytes):
         check_signup(body)
 
     assert refused.value.details["field"] == "public_key"
+
+
+def test_a_nested_public_key():
+    """[ACC2] A public key of 100 levels is taken by every version of Python, and one of 101 by none."""
+    check_signup(SignupBody("ada", _GOOD["password"], msgspec.Raw(b'{"x":' + b"[" * 99 + b"]" * 99 + b"}")))
 
 
 class _Accounts:
