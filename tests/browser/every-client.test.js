@@ -1,6 +1,6 @@
 /** The page, Node with libsignal, Node without, and Python in one group of version 2. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,6 +20,8 @@ let folder = '';
 
 before(async () => {
   if (how.skip) return;
+  // It makes the link that an installation from a registry would make.
+  execFileSync(process.execPath, [join(CHECKOUT, 'clients/signal/scripts/link.js')]);
   server = await new Server().start();
   browser = await launch();
   folder = await mkdtemp(join(tmpdir(), 'orbital-every-'));
@@ -38,7 +40,7 @@ class Member {
   static running = new Set();
   /** @type {string[]} What it said on standard error. */
   words = [];
-  /** @type {import('node:child_process').ChildProcess} */
+  /** @type {import('node:child_process').ChildProcess | undefined} */
   #process;
   #ended = Promise.resolve();
   /** @type {((line: string) => void)[]} */
@@ -67,13 +69,13 @@ class Member {
 
   /** @param {string} text */
   reply(text) {
-    this.#process.stdin?.write(`${JSON.stringify({ text })}\n`);
+    this.#process?.stdin?.write(`${JSON.stringify({ text })}\n`);
   }
 
   /** @returns {Promise<[string, string][]>} Status and text of each item, in the order of the log. */
   async items() {
     const answer = new Promise((resolve) => this.#waiting.push(resolve));
-    this.#process.stdin?.write('{}\n');
+    this.#process?.stdin?.write('{}\n');
     const line = await Promise.race([answer, this.#ended.then(() => 'ended')]);
     assert.match(line, /^items /, `${this.name}: ${this.words.join('\n')}`);
     return JSON.parse(line.slice('items '.length));
@@ -103,7 +105,8 @@ async function post(path, body, token) {
  * @param {(about: string, path: string, key: string) => string[]} command
  */
 async function enter(name, link, command) {
-  const [code, invite] = (link.split('#join=')[1] ?? '').split('.');
+  // After the 43 letters of the invite stand the page's two against typing errors.
+  const [, code, invite] = /#join=(\w+)\.([\w-]{43})/.exec(link) ?? assert.fail(link);
   const { user_id: user, token } = await post('/api/signup', { username: name, password: 'Correct-Horse-7', public_key: {} });
   const { group_id: group } = await post('/api/groups/join', { invite_code: code, encrypted_group_key: 'a2V5' }, token);
   const path = join(folder, `${name}.db`);
@@ -163,7 +166,8 @@ test(
     for (let round = 0; round < 3; round++) for (const one of [ada, tab]) await one.reply(`${one.name} ${round}`);
     const burst = [ada, tab, ...members].flatMap(({ name }) => [0, 1, 2].map((round) => `${name} ${round}`));
     await until(
-      async () => (await ada.talk()).length === said.length + burst.length && !(await ada.talk()).some((text) => text.startsWith('(waiting)')),
+      async () =>
+        (await ada.talk()).length === said.length + burst.length && !(await ada.talk()).some((text) => text.startsWith('(waiting)')),
       async () => `ada sees ${JSON.stringify(await ada.talk())}`,
     );
     const order = (await ada.talk()).slice(said.length);

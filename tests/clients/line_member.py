@@ -1,9 +1,9 @@
 """
 A member of a group on a real server, with an encrypted store, that does what lines of JSON on standard input ask.
 
-`{"text": TEXT}` is a reply to send in the first thread that it has read; `{}` asks for what it has received: `items` and
-a list of [status, text], in the order of the log. It prints `ready` once it is in the group. It may be killed at any
-moment.
+`{"text": TEXT}` is a reply to send in the first thread that it has read; `{}` asks for what it has received: `items`
+and a list of [status, text], in the order of the log. It prints `ready` once it is in the group. It may be killed at
+any moment.
 """
 
 from __future__ import annotations

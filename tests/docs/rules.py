@@ -89,6 +89,7 @@ FAMILIES = {
     "ERASE": "erased accounts and deleted groups",
     "ERR": "errors over HTTP",
     "ERRORS": "values that the database cannot hold",
+    "EVERY": "all clients in one group",
     "EVT": "events on the socket",
     "EXPORT": "the export of an account",
     "EXA": "examples of the Python SDK",
