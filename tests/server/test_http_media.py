@@ -119,7 +119,9 @@ async def test_a_medium_s_life(family: Family):
     shown = (await family.bob.get(f"/api/threads/{family.thread_id}")).json()
     assert shown["media_count"] == 1
     author = {"author_id": family.ada.id, "author_username": family.ada.id.removeprefix("id-of-")}
-    assert shown["media"] == [{**item, **author, "uploaded_at": stored["uploaded_at"]}]
+    log = (await family.bob.get("/v1/events", group_id=family.group_id, after_seq=0)).json()["events"]
+    (seq,) = (one["seq"] for one in log if one["type"] == "media_uploaded")
+    assert shown["media"] == [{**item, **author, "uploaded_at": stored["uploaded_at"], "seq": seq}]
     assert (await family.bob.get(f"/api/threads/{family.thread_id}/media")).json() == {
         "media": shown["media"],
         "has_more": False,

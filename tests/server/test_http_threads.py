@@ -72,12 +72,13 @@ async def test_a_thread_s_life(api: Api):
         "message_id": None,
         "media_count": 0,
         "created_at": reply["created_at"],
+        "seq": reply["seq"],
     }
     assert replies == {"replies": [expected_reply], "total_count": 1, "has_more": False}
     events = (await ada.get("/v1/events", group_id=group_id, after_seq=2)).json()["events"]
     assert [event["type"] for event in events] == ["new_thread", "new_reply"]
     # The reply named no message, so its event has no such field.
-    without = {"reply_count", "media_count"} | {name for name in expected if name.startswith("last_")}
+    without = {"reply_count", "media_count", "seq"} | {name for name in expected if name.startswith("last_")}
     del expected_reply["message_id"]
     assert events[0]["data"] == {name: value for name, value in expected.items() if name not in without}
     assert events[1]["data"] == {name: value for name, value in expected_reply.items() if name not in without}
@@ -110,12 +111,13 @@ async def test_replies_come_page_by_page_oldest_first(api: Api):
     ada = api.user()
     thread = (await ada.open_thread((await ada.make_group())["group_id"]))["thread_id"]
     path = f"/api/threads/{thread}/replies"
-    made = [(await ada.post(path, {"encrypted_body": opaque()})).json()["reply_id"] for _ in range(53)]
+    posted = [(await ada.post(path, {"encrypted_body": opaque()})).json() for _ in range(53)]
 
     first = (await ada.get(path)).json()
     rest = (await ada.get(path, offset=50)).json()
 
-    assert [reply["reply_id"] for reply in first["replies"] + rest["replies"]] == made
+    listed = [(reply["reply_id"], reply["seq"]) for reply in first["replies"] + rest["replies"]]
+    assert listed == [(reply["reply_id"], reply["seq"]) for reply in posted]
     assert (first["has_more"], rest["has_more"], first["total_count"]) == (True, False, 53)
     shown = (await ada.get(f"/api/threads/{thread}")).json()
     assert shown["reply_count"] == 53

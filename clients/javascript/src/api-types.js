@@ -580,6 +580,7 @@ The last line has the type `end`; an export without it was cut off.
  * @property {number} size_bytes
  * @property {string} uploaded_at
  * @property {string} expires_at
+ * @property {number} seq The number of its event in the group.
  */
 
 /**
@@ -593,6 +594,7 @@ The last line has the type `end`; an export without it was cut off.
  * @property {number} size_bytes
  * @property {string} uploaded_at
  * @property {string} expires_at
+ * @property {number} seq The number of its event in the group.
  * @property {string} thread_id
  * @property {string} group_id
  * @property {string} encryption_iv
@@ -1172,6 +1174,7 @@ The last line has the type `end`; an export without it was cut off.
  * @property {string | null} message_id The message id that its author sent.
  * @property {number} media_count
  * @property {string} created_at
+ * @property {number} seq The number of its event in the group.
  */
 
 /**

@@ -78,6 +78,8 @@ class Medium(ResponseBody, frozen=True, kw_only=True):
     size_bytes: int
     uploaded_at: str
     expires_at: str
+    # An older server does not say it.
+    seq: Annotated[int, msgspec.Meta(description="The number of its event in the group.")] = 0
 
 
 class ThreadMedia(ResponseBody, frozen=True, kw_only=True):

@@ -102,6 +102,8 @@ class ThreadReply(ResponseBody, frozen=True, kw_only=True):
     message_id: Annotated[str | None, msgspec.Meta(description="The message id that its author sent.")] = None
     media_count: int
     created_at: str
+    # An older server does not say it.
+    seq: Annotated[int, msgspec.Meta(description="The number of its event in the group.")] = 0
 
 
 class Replies(ResponseBody, frozen=True, kw_only=True):

@@ -124,6 +124,7 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Me
         size_bytes=row.received_bytes,
         uploaded_at=wire.iso(row.uploaded_ms),
         expires_at=wire.iso(row.expires_ms),
+        seq=row.seq,
         thread_id=row.thread_id,
         group_id=row.group_id,
         author_id=row.author_id,
@@ -147,6 +148,7 @@ def _item(row: Row[Any]) -> Medium:
         size_bytes=row.received_bytes,
         uploaded_at=wire.iso(row.uploaded_ms),
         expires_at=wire.iso(row.expires_ms),
+        seq=row.seq,
     )
 
 

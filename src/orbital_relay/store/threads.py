@@ -170,4 +170,5 @@ def reply_of(row: Row[*tuple[Any, ...]]) -> ThreadReply:
         message_id=row.message_id,
         media_count=row.media_count,
         created_at=wire.iso(row.created_ms),
+        seq=row.seq,
     )

@@ -93,7 +93,7 @@ export class Events {
     const thread = await threads.find(group, data.thread_id);
     const known = thread?.items.has(data.reply_id);
     reads.noted(data.thread_id, seq, mine);
-    if (thread) await threads.addReply(group, thread, data);
+    if (thread) await threads.addReply(group, thread, { ...data, seq });
     outbox.arrived(data.encrypted_body);
     threads.countSoon(group, data.thread_id);
     const item = thread?.items.get(data.reply_id);
@@ -108,7 +108,7 @@ export class Events {
     const thread = await threads.find(group, data.thread_id);
     const known = thread?.items.has(data.media_id);
     reads.noted(data.thread_id, seq, mine);
-    if (thread) await threads.addMedium(group, thread, data, server_timestamp);
+    if (thread) await threads.addMedium(group, thread, { ...data, seq }, server_timestamp);
     uploads.arrived(data.media_id);
     threads.countSoon(group, data.thread_id);
     const item = thread?.items.get(data.media_id);

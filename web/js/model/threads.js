@@ -202,7 +202,7 @@ export class Threads {
     changed();
   }
 
-  /** @param {Group} group @param {Thread} thread @param {import('/sdk/wire.js').NewReply} found */
+  /** @param {Group} group @param {Thread} thread @param {import('/sdk/wire.js').NewReply & {seq: number}} found */
   async addReply(group, thread, found) {
     if (thread.items.has(found.reply_id)) return;
     const { versions } = this.#around;
@@ -211,14 +211,15 @@ export class Threads {
     const waits = text === null && versions.waits(group, found.reply_id);
     const author = this.#around.nameOf(found.author_id, found.author_username);
     const mine = found.author_id === this.#around.userId;
-    thread.items.set(found.reply_id, { kind: 'reply', id: found.reply_id, author, mine, atMs: Date.parse(found.created_at), text, waits });
+    const atMs = Date.parse(found.created_at);
+    thread.items.set(found.reply_id, { kind: 'reply', id: found.reply_id, seq: found.seq, author, mine, atMs, text, waits });
     this.#count(thread);
   }
 
   /**
    * @param {Group} group
    * @param {Thread} thread
-   * @param {{media_id: string, encrypted_metadata: string, size_bytes: number, expires_at: string, author_id?: string, author_username?: string}} found
+   * @param {{media_id: string, seq: number, encrypted_metadata: string, size_bytes: number, expires_at: string, author_id?: string, author_username?: string}} found
    * @param {number} atMs
    */
   async addMedium(group, thread, found, atMs) {
@@ -229,6 +230,7 @@ export class Threads {
     thread.items.set(found.media_id, {
       kind: 'media',
       id: found.media_id,
+      seq: found.seq,
       author: this.#around.nameOf(found.author_id, found.author_username),
       mine: found.author_id === this.#around.userId,
       atMs,

@@ -20,6 +20,7 @@
  * @typedef {object} Item
  * @property {'reply' | 'media'} kind
  * @property {string} id
+ * @property {number} seq Its event's number: items stand in this order. Several may have one time.
  * @property {string} author
  * @property {boolean} mine
  * @property {number} atMs

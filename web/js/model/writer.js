@@ -51,7 +51,7 @@ export class Writer {
     if (draft.threadId) {
       const thread = group.threads.get(draft.threadId);
       if (!thread) return;
-      await threads.addReply(group, thread, { ...made, reply_id, thread_id: draft.threadId });
+      await threads.addReply(group, thread, { ...made, reply_id, thread_id: draft.threadId, seq });
       const atMs = Date.parse(created_at);
       threads.posted(thread, { seq, atMs, author: author_username, mine: true, kind: 'reply', text: draft.body });
     } else if (!group.threads.has(thread_id)) {

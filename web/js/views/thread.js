@@ -108,7 +108,7 @@ function makeReader(context, group, thread) {
   /** @type {Set<string>} Items of others that were there when the end was last in sight. */
   let seen = new Set();
   const ofOthers = () => inOrder().filter(({ mine }) => !mine);
-  const inOrder = () => [...thread.items.values()].sort((a, b) => a.atMs - b.atMs || (a.id < b.id ? -1 : 1));
+  const inOrder = () => [...thread.items.values()].sort((a, b) => a.seq - b.seq);
 
   const showDown = () => {
     const near = isNearEnd(scroll);
