@@ -189,7 +189,7 @@ test(
     await second.logIn(server.url);
     await second.page.locator('.threads').getByRole('textbox').fill(link);
     await second.page.getByRole('button', { name: 'Unlock' }).click();
-    const waits = second.page.getByRole('region', { name: 'This browser in the group' });
+    const waits = second.page.getByRole('alert', { name: 'This browser in the group' });
     await waits.getByText('This browser is not admitted yet').waitFor();
     const [number = ''] = /(\d{5} ){3}\d{5}/.exec((await waits.textContent()) ?? '') ?? [];
     assert.ok(number);
