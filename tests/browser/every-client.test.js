@@ -136,8 +136,9 @@ test(
     await ada.beginThread('Sunday', 'Who cooks?');
     await ada.page.locator('.opening h2').waitFor();
     const second = await ada.page.context().newPage();
-    await second.goto(ada.page.url());
+    await second.goto(server.url);
     const tab = new Person('ada in a second tab', second);
+    await tab.openThread('Sunday');
 
     /** @type {string[]} */
     const said = [];
