@@ -190,7 +190,7 @@ test(
     await Promise.all([python.start(), signal.start()]);
     await all(members, said);
 
-    // Removed: the others go on with other keys.
+    // Removed: the others continue with new keys.
     await ada.page.getByRole('button', { name: /^Members/ }).click();
     await ada.page.getByRole('button', { name: 'Remove plain' }).click();
     await ada.page.getByRole('dialog').getByRole('button', { name: 'Remove plain' }).last().click();
