@@ -66,6 +66,7 @@ FAMILIES = {
     "CLI": "the command line",
     "CLUSTER": "servers that share a database and a Redis",
     "CMD": "the commands of the SDK",
+    "CMDLOAD": "how the command line loads its subcommands",
     "COLNAME": "the name of a column",
     "COMM": "workflows, policies and templates",
     "CONF": "what an outside tester reads in the protocol",

@@ -196,6 +196,38 @@ async def test_a_resume_whose_common_read_fails(monkeypatch):
     await world.close()
 
 
+async def test_a_resume_whose_reads_fail(monkeypatch):
+    """[RSM5] A group that a client resumes is read again when its own read fails, too; nothing is lost."""
+    monkeypatch.setattr("orbital_relay.relay.repair.RETRY_S", 0)
+    world = World(11, nodes=1)
+    await world.nodes[0].start()
+    ids = await create_groups(world, 3)
+    failed = []
+    read = world.store.read
+
+    async def unavailable(*_args):
+        raise Unavailable("the database restarts")
+
+    async def read_later(group_id, **about):
+        if group_id not in failed:
+            failed.append(group_id)
+            raise Unavailable("the database restarts")
+        return await read(group_id, **about)
+
+    monkeypatch.setattr(world.store, "read_many", unavailable)
+    monkeypatch.setattr(world.store, "read", read_later)
+    client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+    world.clients.append(client)
+
+    client.subscribe(ids, {group_id: len(world.users) - 1 for group_id in ids})
+    await world.wait_idle()
+
+    assert sorted(failed) == sorted(ids)
+    assert [client.received[group_id] for group_id in ids] == [[-len(world.users), len(world.users)]] * 3
+    client.end()
+    await world.close()
+
+
 async def test_a_log_restored_from_a_backup():
     """[PROM4] A client that is ahead of a restored log receives `recovered: false`, and later events."""
     world = World(7, nodes=1)

@@ -39,6 +39,8 @@ class Authority:
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_signs_certificates(), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         self.root.write_bytes(made.public_bytes(_PEM))
@@ -63,6 +65,8 @@ class Authority:
             .not_valid_before(now - dt.timedelta(days=1))
             .not_valid_after(now + dt.timedelta(hours=ends_h))
             .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
+            # Python 3.13 and later refuse a chain without it (RFC 5280 §4.2.1.1).
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         secret = private.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -72,6 +76,21 @@ class Authority:
         else:
             key.write_bytes(secret)
         return made.serial_number
+
+
+def _signs_certificates() -> x509.KeyUsage:
+    """Return the usage of a key that signs certificates, and nothing else."""
+    return x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _alternative(name: str) -> x509.GeneralName:

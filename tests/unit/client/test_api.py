@@ -95,6 +95,12 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         responses.OwnAccount(user_id="u", username="anna", admin=True),
     ),
     (
+        lambda a: a.set_display_name("Zoë"),
+        *("PUT", "/api/account/display-name", {"display_name": "Zoë"}),
+        {"user_id": "u", "username": "anna", "admin": False, "display_name": "Zoë"},
+        responses.OwnAccount(user_id="u", username="anna", admin=False, display_name="Zoë"),
+    ),
+    (
         lambda a: a.change_password("a", "b"),
         *("POST", "/api/password", {"old_password": "a", "new_password": "b"}),
         *({"token": "t", "expires_at": ""}, responses.IssuedToken(token="t", expires_at="")),
@@ -413,6 +419,18 @@ async def test_iterators_read_all_pages() -> None:
         assert [each.reply_id async for each in rest.iter_replies("t")] == ["0", "1", "2", "3", "4"]
         assert [each.message_id async for each in rest.iter_messages()] == ["0", "1", "2", "3", "4"]
         assert [each.thread_id async for each in rest.iter_threads("g")] == ["0", "1", "2", "3"]
+
+
+async def test_a_list_that_does_not_advance() -> None:
+    """[PYPAGE2] A list of annotations whose numbers do not rise, as of a lying server, is refused, not repeated."""
+    row = {"thread_id": "t", "target_id": "t", "author_id": "a", "author_username": "anna", "encrypted_body": "AA=="}
+    page = {"annotations": [{**row, "annotation_id": "1", "created_at": "", "seq": 7}], "has_more": True}
+
+    async with api(lambda _: httpx.Response(200, json=page)) as rest:
+        listed = rest.iter_annotations("t")
+        assert (await anext(listed)).seq == 7
+        with pytest.raises(BadAnswer, match="holds number 7 after 7"):
+            await anext(listed)
 
 
 async def test_a_post_is_retried_after_a_lost_response(monkeypatch: pytest.MonkeyPatch) -> None:

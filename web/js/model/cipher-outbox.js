@@ -100,7 +100,10 @@ export class CipherOutbox {
       if (!flush.next) this.#flushes.delete(groupId);
     };
     const running = this.#flush(groupId)
-      .catch((error) => console.warn('orbital:', error.message))
+      .catch((error) => {
+        // An upload ends so when a person stops it, or when its event comes before its answer.
+        if (error.name !== 'AbortError') console.warn('orbital:', error.message);
+      })
       .then(ended);
     /** @type {Flush} */
     const flush = { running, next: undefined };
