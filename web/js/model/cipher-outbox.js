@@ -10,6 +10,15 @@
 const isRefusal = ({ code, retryable, status }) =>
   code === 'not_found' || (status >= 400 && !retryable && code !== 'UNAUTHORIZED' && !/^HTTP_/.test(code));
 
+/**
+ * Report the error of what nobody waits for.
+ *
+ * @param {any} error An upload ends with an `AbortError` when a person stops it, or when its event comes before its answer: that is none.
+ */
+export function report(error) {
+  if (error.name !== 'AbortError') console.warn('orbital:', error.message);
+}
+
 /** The drafts of this browser. The device's store keeps them; this knows what to show of them. */
 export class CipherOutbox {
   #open;
@@ -99,12 +108,7 @@ export class CipherOutbox {
     const ended = () => {
       if (!flush.next) this.#flushes.delete(groupId);
     };
-    const running = this.#flush(groupId)
-      .catch((error) => {
-        // An upload ends so when a person stops it, or when its event comes before its answer.
-        if (error.name !== 'AbortError') console.warn('orbital:', error.message);
-      })
-      .then(ended);
+    const running = this.#flush(groupId).catch(report).then(ended);
     /** @type {Flush} */
     const flush = { running, next: undefined };
     this.#flushes.set(groupId, flush);

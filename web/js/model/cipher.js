@@ -2,7 +2,7 @@
 import { fromBase64, toBase64 } from '../crypto/bytes.js';
 import { Contents } from './cipher-contents.js';
 import { openDevice } from './cipher-device.js';
-import { CipherOutbox } from './cipher-outbox.js';
+import { CipherOutbox, report } from './cipher-outbox.js';
 import { CipherRoster } from './cipher-roster.js';
 
 /** @import {LogEvent, Member} from '../../vendor/e2ee.js' */
@@ -371,7 +371,7 @@ export class Cipher {
 
   /** Ask for missing keys, and send what failed and what closed tabs left. */
   async #tick() {
-    for (const groupId of this.#contents.keys()) await this.#tend(groupId).catch((error) => console.warn('orbital:', error.message));
+    for (const groupId of this.#contents.keys()) await this.#tend(groupId).catch(report);
     if (!this.#stopped) this.#timer = setTimeout(() => void this.#tick(), TICK_MS);
   }
 
