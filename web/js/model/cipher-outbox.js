@@ -13,7 +13,7 @@ const isRefusal = ({ code, retryable, status }) =>
 /**
  * Report the error of what nobody waits for.
  *
- * @param {any} error An upload ends with an `AbortError` when a person stops it, or when its event comes before its answer: that is none.
+ * @param {any} error An upload ends with an `AbortError` when a person stops it, or when its event comes before its answer; that is not reported.
  */
 export function report(error) {
   if (error.name !== 'AbortError') console.warn('orbital:', error.message);
