@@ -143,6 +143,8 @@ async def test_everything_that_one_reads(api: Api):
     assert {name: group[name] for name in same} == {name: shown[name] for name in same}
     media = of(lines, "medium")
     assert [each["thread_id"] for each in media] == [family.threads[0], family.threads[2]]
+    (medium,) = (await ada.get(f"/api/threads/{family.threads[0]}/media")).json()["media"]
+    assert {name: media[0][name] for name in medium} == medium
     assert media[0]["download_path"] == f"/api/media/{media[0]['media_id']}/download"
     assert (await ada.get(media[0]["download_path"])).content == b"photo"
     assert media[1]["download_path"] is None

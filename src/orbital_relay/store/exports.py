@@ -38,7 +38,7 @@ from orbital_relay.store import thread_annotations as notes
 from orbital_relay.store.access import require_member
 from orbital_relay.store.groups import MEMBER_COLUMNS, MEMBER_LENGTH, member_of, role_of
 from orbital_relay.store.log import LENGTH
-from orbital_relay.store.media import COMPLETE, EXPIRED
+from orbital_relay.store.media import COMPLETE, EXPIRED, medium_fields
 from orbital_relay.store.records import record_of, record_rows
 from orbital_relay.store.threads import (
     REPLY_LENGTH,
@@ -183,7 +183,7 @@ def _media(conn: Connection, group: int, group_id: str, after: ExportCursor, now
     found, rest = _fit(conn, keys.where(*stored, _md.seq > after[0]).order_by(_md.seq))
     there = case(((_md.state == COMPLETE) & (_md.expires_ms > now_ms), 1), else_=0).label("there")
     rows = conn.execute(
-        select(t.media, _th.thread_id, _u.user_id, _u.username, there)
+        select(t.media, _th.thread_id, _u.user_id.label("author_id"), _u.username.label("author_username"), there)
         .join(t.threads, _th.id == _md.thread)
         .join(t.users, _u.id == _md.uploader)
         .where(_md.id.in_(found))
@@ -194,13 +194,7 @@ def _media(conn: Connection, group: int, group_id: str, after: ExportCursor, now
 
 def _medium(row: Row[*tuple[Any, ...]], group_id: str) -> ExportedMedium:
     return ExportedMedium(
-        media_id=row.media_id,
-        author_id=row.user_id,
-        author_username=row.username,
-        encrypted_metadata=row.encrypted_metadata,
-        size_bytes=row.received_bytes,
-        uploaded_at=wire.iso(row.uploaded_ms),
-        expires_at=wire.iso(row.expires_ms),
+        **medium_fields(row),
         thread_id=row.thread_id,
         group_id=group_id,
         encryption_iv=row.encryption_iv,

@@ -119,16 +119,9 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Me
     )
     fetched = conn.execute(select(func.count()).where(t.media_downloads.c.media == row.id)).scalar_one()
     return MediumInfo(
-        media_id=row.media_id,
-        encrypted_metadata=row.encrypted_metadata,
-        size_bytes=row.received_bytes,
-        uploaded_at=wire.iso(row.uploaded_ms),
-        expires_at=wire.iso(row.expires_ms),
-        seq=row.seq,
+        **medium_fields(row),
         thread_id=row.thread_id,
         group_id=row.group_id,
-        author_id=row.author_id,
-        author_username=row.author_username,
         encryption_iv=row.encryption_iv,
         status=EXPIRED if row.expires_ms <= now_ms else row.state,
         downloaded_by=[
@@ -139,17 +132,18 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Me
     )
 
 
-def _item(row: Row[Any]) -> Medium:
-    return Medium(
-        media_id=row.media_id,
-        author_id=row.author_id,
-        author_username=row.author_username,
-        encrypted_metadata=row.encrypted_metadata,
-        size_bytes=row.received_bytes,
-        uploaded_at=wire.iso(row.uploaded_ms),
-        expires_at=wire.iso(row.expires_ms),
-        seq=row.seq,
-    )
+def medium_fields(row: Row[Any]) -> dict[str, Any]:
+    """Return the fields of `Medium`, which every answer about a medium has, of a row with its author."""
+    return {
+        "media_id": row.media_id,
+        "author_id": row.author_id,
+        "author_username": row.author_username,
+        "encrypted_metadata": row.encrypted_metadata,
+        "size_bytes": row.received_bytes,
+        "uploaded_at": wire.iso(row.uploaded_ms),
+        "expires_at": wire.iso(row.expires_ms),
+        "seq": row.seq,
+    }
 
 
 def thread_media(
@@ -175,7 +169,7 @@ def media_of(conn: Connection, thread: int, *, now_ms: int, limit: int, offset: 
         .where(t.media.c.id.in_(numbers))
         .order_by(t.media.c.seq)
     )
-    return [_item(row) for row in rows], has_more
+    return [Medium(**medium_fields(row)) for row in rows], has_more
 
 
 def note_download(conn: Connection, user: int, media_id: str, *, now_ms: int) -> None:
