@@ -319,8 +319,6 @@ async def test_bounded_memory(api: Api):
 
 async def test_pages_are_read_by_indexes(api: Api):
     """[EXPORT8] No page sorts or reads what is on other pages: an export takes time in proportion to its size."""
-    if not isinstance(api.node.settings.database, SqliteFile):
-        pytest.skip("the plan of SQLite is a text that does not depend on what is stored")
     ada = await sign_up(api)
     await Family(ada, await sign_up(api, "ben")).fill()
     seen: list[str] = []
@@ -334,6 +332,9 @@ async def test_pages_are_read_by_indexes(api: Api):
     finally:
         remove(Engine, "before_cursor_execute", note)
     keys = {each for each in seen if each.startswith("SELECT") and "LIMIT" in each and "length(" in each}
+    assert len(keys) >= 7
+    if not isinstance(api.node.settings.database, SqliteFile):
+        return  # The plans of PostgreSQL depend on how much is stored.
     plans = await api.node.store._read(
         lambda conn: {
             each: [str(row) for row in conn.exec_driver_sql("EXPLAIN QUERY PLAN " + each, (1,) * each.count("?"))]
@@ -341,7 +342,6 @@ async def test_pages_are_read_by_indexes(api: Api):
         }
     )
 
-    assert len(keys) >= 7
     # A group has a bounded number of members and of media.
     few = ("FROM users JOIN members", "FROM media")
     for statement, plan in plans.items():
