@@ -98,20 +98,25 @@ def _check_public_key(text: bytes) -> None:
         raise ValidationFailed(explain(exc), field="public_key") from exc
     if not isinstance(key, dict):
         raise ValidationFailed("public_key must be a JSON object.", field="public_key")
-    levels = 0
-    inner: list[Any] = [key]
-    while inner:
-        levels += 1
-        inner = [
-            value
-            for outer in inner
-            for value in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(value, dict | list)
-        ]
+    levels = _levels(key)
     if levels > PUBLIC_KEY_LEVELS:
         raise ValidationFailed(
             f"public_key is nested {levels} levels deep, and may be {PUBLIC_KEY_LEVELS}.", field="public_key"
         )
+
+
+def _levels(value: Any) -> int:  # noqa: ANN401 - any JSON
+    """Return how many objects and arrays stand around the innermost one, itself included; without recursion."""
+    levels, inner = 0, [value]
+    while inner:
+        levels += 1
+        inner = [
+            each
+            for outer in inner
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(each, dict | list)
+        ]
+    return levels
 
 
 def signup_key(key: str | None, body: SignupBody) -> IdempotencyKey | None:

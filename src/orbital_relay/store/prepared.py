@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import dialect
 
 
 class RowCursor(Protocol):
-    """RowCursor that are read one at a time."""
+    """The rows of a statement, read one at a time."""
 
     def __iter__(self) -> Iterator[Any]:
         """Read the next row."""
